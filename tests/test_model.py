@@ -1,0 +1,151 @@
+"""The network, its loss and score, its precision, and what loads a saved model."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.metrics import f1_score
+
+import model as unet
+from data_preprocessing import InputError
+
+
+@pytest.fixture(scope="module")
+def small():
+    keras.utils.set_random_seed(0)
+    return unet.build_unet(size=32, filters=4, polyp_fraction=0.15)
+
+
+def random_masks(shape=(3, 16, 16, 1), seed=0):
+    return (np.random.default_rng(seed).random(shape) < 0.3).astype(np.uint8)
+
+
+def test_the_original_network_has_its_number_of_parameters():
+    assert unet.build_unet(channels=1, filters=64).count_params() == 31_030_593
+
+
+def test_blocks_are_those_of_the_readme(small):
+    kinds = [type(layer).__name__ for layer in small.layers]
+    assert kinds.count("MaxPooling2D") == kinds.count("Conv2DTranspose") == 4
+    assert kinds.count("Concatenate") == 4
+    assert kinds.count("Conv2D") == 2 * 9 + 1
+    filters = [small.get_layer(f"encoder{block}_a").filters for block in (1, 2, 3, 4)]
+    assert [*filters, small.get_layer("bridge_a").filters] == [4, 8, 16, 32, 64]
+
+
+def test_prediction_is_a_probability_for_each_pixel(small):
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    probabilities = small(pictures).numpy()
+    assert probabilities.shape == (2, 32, 32, 1)
+    assert probabilities.dtype == np.float32
+    assert 0 <= probabilities.min() <= probabilities.max() <= 1
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.15, 0.5])
+def test_training_starts_from_the_polyp_fraction(fraction):
+    network = unet.build_unet(size=32, filters=4, polyp_fraction=fraction)
+    grey = np.full((1, 32, 32, 3), 127.5, np.float32)  # 0 after rescaling: only the biases speak
+    np.testing.assert_allclose(network(grey).numpy(), fraction, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_split_without_polyps_or_without_background_still_builds(fraction):
+    network = unet.build_unet(size=16, filters=1, polyp_fraction=fraction)
+    assert np.isfinite(network.get_layer("polyp").bias.numpy()).all()
+
+
+def test_a_size_that_cannot_be_halved_four_times_is_refused():
+    with pytest.raises(InputError, match="IMAGE_SIZE 100: must be a multiple of 16"):
+        unet.build_unet(size=100)
+
+
+def test_dice_loss_by_hand():
+    truth = np.array([1, 1, 0, 0], np.float32).reshape(1, 2, 2, 1)
+    guess = np.array([0.5, 1.0, 0.5, 0.0], np.float32).reshape(1, 2, 2, 1)
+    expected = 1 - (2 * 1.5 + 1) / (2 + 2 + 1)
+    np.testing.assert_allclose(unet.dice_loss(truth, guess), [expected], rtol=1e-6)
+
+
+def test_dice_loss_is_kerass_per_image_but_for_the_one_pixel_of_smoothing():
+    truth = random_masks((4, 64, 64, 1)).astype(np.float32)
+    guess = np.random.default_rng(1).random(truth.shape, np.float32)
+    reference = keras.losses.Dice(axis=(1, 2, 3), reduction=None)(truth, guess)
+    np.testing.assert_allclose(unet.dice_loss(truth, guess), reference, atol=5e-4)
+
+
+def test_an_empty_mask_predicted_empty_costs_nothing():
+    empty = np.zeros((2, 8, 8, 1), np.float32)
+    np.testing.assert_array_equal(unet.dice_loss(empty, empty), [0, 0])
+    np.testing.assert_array_equal(unet.dice_score(empty, empty), [1, 1])
+
+
+def test_dice_loss_has_a_gradient_where_nothing_is_predicted():
+    truth = random_masks((1, 8, 8, 1)).astype(np.float32)
+    guess = tf.Variable(np.full((1, 8, 8, 1), 1e-3, np.float32))
+    with tf.GradientTape() as tape:
+        loss = unet.dice_loss(truth, guess)
+    assert (tape.gradient(loss, guess).numpy()[truth > 0] < 0).all()
+
+
+def test_dice_score_is_scikit_learns_f1_of_each_image():
+    truth = random_masks()
+    guess = np.random.default_rng(2).random(truth.shape, np.float32)
+    expected = [f1_score(t.ravel(), g.ravel() >= 0.5) for t, g in zip(truth, guess, strict=True)]
+    np.testing.assert_allclose(unet.dice_score(truth, guess), expected, atol=1e-6)
+
+
+def test_predicted_fraction_counts_from_the_threshold_on():
+    guess = np.array([0.49, 0.5, 0.51, 0.0], np.float32).reshape(1, 2, 2, 1)
+    assert float(unet.predicted_fraction(guess, guess)[0]) == 0.5
+
+
+def test_a_compiled_model_loads_with_plain_keras(small, tmp_path):
+    small.compile("adam", unet.dice_loss, metrics=[unet.dice_score, unet.predicted_fraction])
+    small.save(tmp_path / "unet.keras")
+    loaded = keras.models.load_model(tmp_path / "unet.keras")
+    pictures = np.zeros((1, 32, 32, 3), np.uint8)
+    np.testing.assert_array_equal(loaded(pictures), small(pictures))
+
+
+def test_precision_changes_the_computation_and_not_the_weights(small):
+    network = keras.models.clone_model(small)
+    pictures = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    exact = network(pictures).numpy()
+    unet.set_precision(network, "mixed_bfloat16")
+    assert network.get_layer("bridge_a").compute_dtype == "bfloat16"
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+    rounded = network(pictures).numpy()
+    assert rounded.dtype == np.float32
+    assert 0 < np.abs(rounded - exact).max() < 0.02
+    unet.set_precision(network, "float32")
+    np.testing.assert_array_equal(network(pictures), exact)
+
+
+def test_precision_is_the_users_or_the_hardwares():
+    assert unet.choose_precision("float32") == "float32"
+    assert unet.choose_precision("mixed_bfloat16") == "mixed_bfloat16"
+    assert unet.choose_precision("auto") in ("float32", "mixed_bfloat16")
+    with pytest.raises(InputError, match="float16"):
+        unet.choose_precision("float16")
+
+
+def test_a_missing_model_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match=r"unet\.keras: .*run python train\.py"):
+        unet.load_unet(tmp_path / "unet.keras")
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    (tmp_path / "unet.keras").write_bytes(b"not a model")
+    with pytest.raises(InputError, match=r"unet\.keras: not a model"):
+        unet.load_unet(tmp_path / "unet.keras")
+
+
+def test_the_script_prints_the_summary_and_draws_the_network(tmp_path):
+    (tmp_path / "docs").mkdir()
+    script = [sys.executable, unet.__file__]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "31,031,745" in done.stdout
+    assert (tmp_path / "docs/architecture.png").read_bytes().startswith(b"\x89PNG")
