@@ -1,0 +1,450 @@
+"""Score the trained network on the test split, or segment pictures of your own.
+
+    python evaluation.py                         scores and figures of the test split
+    python evaluation.py PICTURE_OR_FOLDER ...   a mask for each picture, at the picture's own size
+
+The test split is for this alone: nothing was chosen on it. In results/ the first form leaves
+
+    metrics.json          every score with its definition
+    per_image.csv         name, Dice, IoU, precision, recall and polyp fraction of each image
+    predictions.png       the best, median and worst cases
+    precision_recall.png  the trade-off over all thresholds
+    dice_histogram.png    how the scores are spread
+    dice_by_size.png      the score against the polyp's size
+
+and the second masks/NAME.png (0 and 255) and overlays/NAME.png.
+"""
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from data_preprocessing import (
+    BLUE,
+    DATA_DIR,
+    GREEN,
+    ORANGE,
+    SKY,
+    YELLOW,
+    InputError,
+    Progress,
+    decode_image,
+    is_picture,
+    load_split,
+    load_summary,
+    outline,
+    read_file,
+    run,
+    save_sheet,
+    write_beside,
+)
+from model import THRESHOLD, choose_precision, load_unet
+
+CHECKPOINTS_DIR = "checkpoints"
+RESULTS_DIR = "results"
+BATCH_SIZE = 32
+BOOTSTRAP_SAMPLES = 10_000
+BOOTSTRAP_SEED = 42
+CURVE_BINS = 1000  # probability steps of the precision-recall curve
+
+
+# Prediction
+
+
+def make_predictor(model):
+    """Return a function from (n, size, size, 3) uint8 pictures to probabilities of polyp.
+
+    Those are (n, size, size, 1) float32, 0 to 1. It is traced once, for batches of any length.
+    """
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)]
+    traced = tf.function(lambda pictures: model(pictures, training=False), signature)
+    return lambda pictures: traced(pictures).numpy()
+
+
+def segment_picture(predict, picture, size):
+    """Segment a picture at its own size.
+
+    picture: (height, width, 3) uint8, RGB. It is reduced to `size` by area interpolation, and the
+    probabilities are enlarged again. Returns (height, width) uint8, 0 or 255.
+    """
+    height, width = picture.shape[:2]
+    reduced = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    probability = predict(reduced[None])[0, ..., 0]
+    probability = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+    return (probability >= THRESHOLD).astype(np.uint8) * np.uint8(255)
+
+
+# Scores
+
+
+def count_pixels(masks, predictions):
+    """Return each image's true positive, false positive, false negative and true negative pixels.
+
+    masks, predictions: (n, height, width, 1), 0 or 1. Returns (n, 4) int.
+    """
+    masks = np.asarray(masks, bool).reshape(len(masks), -1)
+    predictions = np.asarray(predictions, bool).reshape(len(predictions), -1)
+    both = (masks & predictions).sum(axis=1)
+    predicted, polyp = predictions.sum(axis=1), masks.sum(axis=1)
+    return np.stack(
+        [both, predicted - both, polyp - both, masks.shape[1] - predicted - polyp + both], axis=1
+    )
+
+
+def image_scores(counts):
+    """Return Dice, IoU, precision and recall of each image, (n, 4) float, 0 to 1.
+
+    counts: (n, 4) as from `count_pixels`. An empty mask predicted empty scores 1 throughout; a
+    score that has no pixels to go by otherwise, such as the precision of nothing, is 0.
+    """
+    tp, fp, fn, _ = np.asarray(counts, float).T
+    fractions = [(2 * tp, 2 * tp + fp + fn), (tp, tp + fp + fn), (tp, tp + fp), (tp, tp + fn)]
+    empty = (tp + fp + fn == 0).astype(float)
+    return np.stack(
+        [np.divide(top, bottom, out=empty.copy(), where=bottom > 0) for top, bottom in fractions],
+        axis=1,
+    )
+
+
+def pooled_scores(counts):
+    """Return the scores of all pixels of a split taken together, as a dict of floats, 0 to 1.
+
+    counts: (n, 4) as from `count_pixels`. A score without pixels to go by is 0.
+    """
+    tp, fp, fn, tn = (int(n) for n in np.sum(counts, axis=0))
+
+    def ratio(top, bottom):
+        return top / bottom if bottom else 0.0
+
+    polyp_iou, background_iou = ratio(tp, tp + fp + fn), ratio(tn, tn + fp + fn)
+    return {
+        "mean_iou": (polyp_iou + background_iou) / 2,
+        "accuracy": ratio(tp + tn, tp + fp + fn + tn),
+        "precision": ratio(tp, tp + fp),
+        "recall": ratio(tp, tp + fn),
+        "f1": ratio(2 * tp, 2 * tp + fp + fn),
+        "polyp_iou": polyp_iou,
+    }
+
+
+def bootstrap_interval(values, groups, samples=BOOTSTRAP_SAMPLES, seed=BOOTSTRAP_SEED):
+    """Return the 95 % percentile interval of the mean of `values` (Efron 1979).
+
+    values: (n,) float; groups: (n,) int. Whole groups are drawn with replacement, since frames of
+    the same scene do not vary independently.
+    """
+    _, index = np.unique(groups, return_inverse=True)
+    sums, sizes = np.bincount(index, values), np.bincount(index)
+    random = np.random.default_rng(seed)
+    means = []
+    for _ in range(samples):
+        drawn = random.integers(len(sizes), size=len(sizes))
+        means.append(sums[drawn].sum() / sizes[drawn].sum())
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def precision_recall(histogram):
+    """Return precision and recall at the thresholds 0, 1 / CURVE_BINS, ... 1 as two arrays.
+
+    histogram: (2, CURVE_BINS + 1) int, the background's and the polyps' pixels by probability.
+    The precision of nothing is 1, as in scikit-learn.
+    """
+    fp, tp = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
+    precision = np.divide(tp, tp + fp, out=np.ones(len(tp)), where=tp + fp > 0)
+    return precision, tp / max(1, tp[0])
+
+
+# The test split
+
+
+def evaluate(predict, split):
+    """Predict a split batch by batch.
+
+    Returns the pixel counts, (n, 4) int, and the histogram for `precision_recall`.
+    """
+    counts, histogram = [], np.zeros((2, CURVE_BINS + 1), np.int64)
+    progress = Progress("test images", len(split.names))
+    for begin in range(0, len(split.names), BATCH_SIZE):
+        rows = slice(begin, begin + BATCH_SIZE)
+        masks, probabilities = split.masks[rows], predict(split.images[rows])
+        counts.append(count_pixels(masks, probabilities >= THRESHOLD))
+        bins = (probabilities * CURVE_BINS).astype(np.int64) + np.int64(CURVE_BINS + 1) * masks
+        histogram += np.bincount(bins.ravel(), minlength=histogram.size).reshape(histogram.shape)
+        progress.advance(len(masks))
+    return np.concatenate(counts), histogram
+
+
+def collect_metrics(counts, groups):
+    """Return every score as a dict of its value, its definition and, where there is one, interval.
+
+    counts: (n, 4) as from `count_pixels`; groups: (n,) int, the images' scenes.
+    """
+    at = f"threshold {THRESHOLD}"
+    pooled = f"pixels pooled over the split, {at}"
+    definitions = {
+        "mean_iou": f"mean of the IoU of polyp and of background; {pooled}",
+        "accuracy": f"pixels called rightly, background counted; {pooled}",
+        "precision": f"polyp among what is called polyp; {pooled}",
+        "recall": f"called polyp among what is polyp; {pooled}",
+        "f1": f"harmonic mean of these two, that is Dice; {pooled}",
+        "polyp_iou": f"IoU of polyp alone; {pooled}",
+    }
+    metrics = {
+        name: {"value": value, "definition": definitions[name]}
+        for name, value in pooled_scores(counts).items()
+    }
+    scores = image_scores(counts)
+    for column, name in enumerate(("Dice", "IoU")):
+        metrics[f"image_{name.lower()}"] = {
+            "value": float(scores[:, column].mean()),
+            "interval": bootstrap_interval(scores[:, column], groups),
+            "definition": f"{name} of polyp, mean over images, {at}; 95 % bootstrap over scenes",
+        }
+    return metrics
+
+
+def format_table(metrics):
+    """Return the metrics as lines of name, value, interval and definition."""
+    labels = {
+        "mean_iou": "mean IoU",
+        "f1": "F1",
+        "polyp_iou": "polyp IoU",
+        "image_dice": "Dice per image",
+        "image_iou": "IoU per image",
+    }
+    lines = []
+    for name, metric in metrics.items():
+        low_high = "[{:.3f}, {:.3f}]".format(*metric["interval"]) if "interval" in metric else ""
+        label = labels.get(name, name)
+        lines.append(f"{label:14} {metric['value']:.3f}  {low_high:14}  {metric['definition']}")
+    return "\n".join(lines)
+
+
+# Figures
+
+
+def save_predictions(path, predict, split, dice, each=3):
+    """Save predictions.png: `each` of the best, median and worst cases, all outlined."""
+    order = np.argsort(-dice, kind="stable")
+    middle = max(0, len(order) // 2 - each // 2)
+    places = {"best": order[:each], "median": order[middle:][:each], "worst": order[-each:]}
+    rows = np.concatenate(list(places.values()))
+    titles = [f"{place}\nDice {dice[row]:.3f}" for place in places for row in places[place]]
+    pictures, masks = split.images[rows], split.masks[rows]
+    predictions = (predict(pictures) >= THRESHOLD).astype(np.uint8)
+    sheet = {
+        "picture": pictures,
+        "mask": masks[..., 0],
+        "prediction": predictions[..., 0],
+        "outlines": [
+            outline(picture, [(mask, SKY), (prediction, YELLOW)])
+            for picture, mask, prediction in zip(pictures, masks, predictions, strict=True)
+        ],
+    }
+    title = "Test split. Outlines: mask blue, prediction yellow"
+    save_sheet(path, sheet, titles, title)
+
+
+def save_figure(path, title, x_label, y_label, draw):
+    """Save a figure of one pair of axes on which `draw(axes)` has drawn."""
+    figure = Figure((5.5, 4), layout="constrained")
+    axes = figure.subplots()
+    draw(axes)
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    with write_beside(path) as beside:
+        figure.savefig(beside, dpi=100)
+
+
+def save_precision_recall(path, histogram, metrics):
+    """Save precision_recall.png, with the operating point."""
+    precision, recall = precision_recall(histogram)
+    point = metrics["recall"]["value"], metrics["precision"]["value"]
+
+    def draw(axes):
+        axes.plot(recall, precision, color=BLUE)
+        text = f"threshold {THRESHOLD}: precision {point[1]:.3f}, recall {point[0]:.3f}"
+        axes.plot(*point, "o", color=ORANGE, label=text)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(loc="lower left")
+
+    title = "Precision and recall over all thresholds"
+    save_figure(path, title, "recall, pixels pooled", "precision, pixels pooled", draw)
+
+
+def save_dice_histogram(path, dice):
+    """Save dice_histogram.png, with mean and median."""
+
+    def draw(axes):
+        axes.hist(dice, np.linspace(0, 1, 21), color=SKY, edgecolor="white")
+        axes.axvline(dice.mean(), color=ORANGE, label=f"mean {dice.mean():.3f}")
+        median = np.median(dice)
+        axes.axvline(median, color=BLUE, linestyle="--", label=f"median {median:.3f}")
+        axes.set_xlim(0, 1)
+        axes.legend(loc="upper left")
+
+    title = f"{len(dice)} test images by their Dice"
+    save_figure(path, title, f"Dice of an image, threshold {THRESHOLD}", "images", draw)
+
+
+def save_dice_by_size(path, dice, fractions, parts=5):
+    """Save dice_by_size.png: Dice against polyp fraction, with the mean of each fifth by size."""
+    polyps = np.flatnonzero(fractions > 0)
+    order = polyps[np.argsort(fractions[polyps], kind="stable")]
+
+    def draw(axes):
+        axes.plot(100 * fractions[order], dice[order], "o", color=SKY, markersize=4, alpha=0.7)
+        for number, part in enumerate(np.array_split(order, min(parts, len(order)))):
+            ends, mean = 100 * fractions[part[[0, -1]]], dice[part].mean()
+            label = None if number else "mean of each fifth of the images"
+            axes.plot(ends, [mean, mean], color=GREEN, linewidth=3, label=label)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_ylim(0, 1.02)
+        axes.legend(loc="lower right")
+
+    x_label = "polyp, % of the image's pixels"
+    save_figure(path, "Dice by the polyp's size", x_label, "Dice of an image", draw)
+
+
+# The commands
+
+
+def load_model(checkpoints):
+    """Return the trained model, and config.json beside it as a dict.
+
+    Raises InputError if either is missing.
+    """
+    model = load_unet(Path(checkpoints) / "unet.keras", choose_precision())
+    config = Path(checkpoints) / "config.json"
+    return model, json.loads(read_file(config))
+
+
+def score_test_split(data_dir, checkpoints, results):
+    """Score the test split, print the table and leave everything in `results`."""
+    summary, split = load_summary(data_dir), load_split("test", data_dir)
+    model, config = load_model(checkpoints)
+    size, settings = model.input_shape[1], config["settings"]
+    if size != summary["image_size"]:
+        raise InputError(
+            f"{checkpoints}: its network takes {size} pixels a side, {data_dir} has"
+            f" {summary['image_size']}; prepare the data or train again"
+        )
+    same_data = settings["data_sha256"] == summary["sha256"]
+    predict = make_predictor(model)
+    start = time.monotonic()
+    counts, histogram = evaluate(predict, split)
+    seconds = time.monotonic() - start
+    scores, metrics = image_scores(counts), collect_metrics(counts, split.groups)
+    fractions = (counts[:, 0] + counts[:, 2]) / counts.sum(axis=1)
+
+    report = {
+        "data": summary["source"],
+        "data_sha256": summary["sha256"],
+        "trained_on_this_data": same_data,
+        "images": len(split.names),
+        "scenes": len(np.unique(split.groups)),
+        "precision": choose_precision(),
+        "training": config,
+        "metrics": metrics,
+    }
+    with write_beside(results / "metrics.json") as beside:
+        beside.write_text(json.dumps(report, indent=2) + "\n")
+    with (
+        write_beside(results / "per_image.csv") as beside,
+        open(beside, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["name", "dice", "iou", "precision", "recall", "polyp_fraction"])
+        table = np.column_stack([scores, fractions]).round(6)
+        writer.writerows([name, *row] for name, row in zip(split.names, table, strict=True))
+    save_predictions(results / "predictions.png", predict, split, scores[:, 0])
+    save_precision_recall(results / "precision_recall.png", histogram, metrics)
+    save_dice_histogram(results / "dice_histogram.png", scores[:, 0])
+    save_dice_by_size(results / "dice_by_size.png", scores[:, 0], fractions)
+
+    print(
+        f"Test split of {data_dir}: {report['images']} images, {report['scenes']} scenes;"
+        f" {settings['filters']} filters, seed {settings['seed']}, {report['precision']};"
+        f" predicted in {seconds:.1f} s\n{format_table(metrics)}"
+    )
+    if not same_data:
+        print(
+            f"Beware: {checkpoints} was trained on other data or another split"
+            f" ({settings['data_source']}). If it has seen any of these images, the scores are"
+            " not true."
+        )
+    print(f"Look at {results / 'predictions.png'} and the other figures beside it")
+
+
+def segment_own_pictures(paths, checkpoints, results):
+    """Segment pictures, and the pictures in folders, at their own size."""
+    files = []
+    for path in map(Path, paths):
+        found = [path]
+        if path.is_dir():
+            found = sorted(entry for entry in path.iterdir() if is_picture(entry.name))
+            if not found:
+                raise InputError(f"{path}: holds no picture that OpenCV reads")
+        files.extend(found)
+    by_name = {}
+    for file in files:
+        if file.stem in by_name:
+            raise InputError(f"{file}: has the same name as {by_name[file.stem]}; rename one")
+        by_name[file.stem] = file
+        if not file.is_file():
+            raise InputError(f"{file}: there is no such file")
+    model, _ = load_model(checkpoints)
+    predict, size = make_predictor(model), model.input_shape[1]
+    progress, without = Progress("pictures", len(files)), 0
+    for name, file in by_name.items():
+        picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
+        mask = segment_picture(predict, picture, size)
+        without += not mask.any()
+        overlay = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
+        save_image(results / "masks" / f"{name}.png", mask)
+        save_image(results / "overlays" / f"{name}.png", overlay[..., ::-1])
+        progress.advance()
+    print(
+        f"{results / 'masks'}: {len(files)} masks, {without} of them without a polyp;"
+        f" outlined in {results / 'overlays'}"
+    )
+
+
+def save_image(path, image):
+    """Save an image, grey or BGR as OpenCV wants it, as PNG."""
+    with write_beside(path) as beside:
+        beside.write_bytes(cv2.imencode(".png", image)[1])
+
+
+def parse_arguments():
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own")
+    show = {"metavar": "DIR", "help": "default: %(default)s"}
+    parser.add_argument("--data", default=DATA_DIR, **show)
+    parser.add_argument("--checkpoints", default=CHECKPOINTS_DIR, **show)
+    parser.add_argument("--results", default=RESULTS_DIR, **show)
+    return parser.parse_args()
+
+
+def main():
+    """Score the test split, or segment the pictures that the command line names."""
+    arguments = parse_arguments()
+    results = Path(arguments.results)
+    if arguments.pictures:
+        segment_own_pictures(arguments.pictures, arguments.checkpoints, results)
+    else:
+        score_test_split(arguments.data, arguments.checkpoints, results)
+
+
+if __name__ == "__main__":
+    run(main)
