@@ -1,0 +1,66 @@
+"""What holds the project together: imports, the README's commands, what git keeps."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ["data_preprocessing", "model", "train", "evaluation"]
+PACKAGES = {"tensorflow", "keras", "numpy", "cv2", "sklearn", "matplotlib", "requests"}
+IMPORTED = {
+    "data_preprocessing": set(),
+    "model": {"data_preprocessing"},
+    "train": {"data_preprocessing", "model"},
+    "evaluation": {"data_preprocessing", "model"},
+}
+
+
+def imports_of(script):
+    tree = ast.parse((ROOT / f"{script}.py").read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name.split(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_import_the_six_packages_and_downwards_only(script):
+    others = {name for name in imports_of(script) if name not in sys.stdlib_module_names}
+    assert others - PACKAGES == IMPORTED[script]
+
+
+def test_the_checks_of_the_readme_are_those_of_ci():
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci/run").read_text()
+    line = "ruff check && ruff format --check && pytest"
+    assert line in readme
+    assert line in ci
+
+
+def test_the_readmes_pictures_and_files_exist():
+    readme = (ROOT / "README.md").read_text()
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_every_requirement_is_pinned():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        lines = (ROOT / name).read_text().splitlines()
+        pins = [line for line in lines if line and not line.startswith(("#", "-r"))]
+        assert all(re.fullmatch(r"[a-z-]+==[\d.]+", pin) for pin in pins)
+
+
+def test_git_keeps_no_data_and_no_large_file():
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    files = [ROOT / name for name in listed.stdout.split("\0") if name]
+    assert [f for f in files if f.suffix in {".jpg", ".npy", ".zip"}] == []
+    assert [f for f in files if f.exists() and f.stat().st_size >= 40_000_000] == []
