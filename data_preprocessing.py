@@ -44,7 +44,7 @@ from sklearn.preprocessing import normalize
 # Where things are
 DATA_DIR = "data/processed"
 ARCHIVE_PATH = "data/hyper-kvasir-segmented-images.zip"
-SPLITS_PATH = "data/hyperkvasir_splits.csv"
+SPLITS_PATH = Path(__file__).parent / "data/hyperkvasir_splits.csv"
 
 # The official archive. It has changed before: on a mismatch the download says how to go on.
 ARCHIVE_URL = "https://datasets.simula.no/downloads/hyper-kvasir/hyper-kvasir-segmented-images.zip"
@@ -762,7 +762,7 @@ def read_splits(path, names):
 def names_in(path):
     """Return the set of names in a splits file."""
     with open(path, newline="", encoding="utf-8") as file:
-        return {row["name"] for row in csv.DictReader(file)}
+        return {row.get("name") for row in csv.DictReader(file)}
 
 
 # The data set
@@ -967,15 +967,17 @@ def main():
         splits_file = SPLITS_PATH
     summary = prepare(source, arguments.data, splits_file)
     pairs, seconds = summary["pairs"], time.monotonic() - start
+    origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
+    option = f" --data {arguments.data}" if arguments.data != DATA_DIR else ""
     print(
         f"{arguments.data}: {pairs['all']:,} pairs of {IMAGE_SIZE} x {IMAGE_SIZE} from"
         f" {source.label} in {seconds:.0f} s\n"
         f"  splits: {pairs['train']:,} train, {pairs['validation']:,} validation,"
-        f" {pairs['test']:,} test ({splits_file or 'computed, seed ' + str(SEED)})\n"
+        f" {pairs['test']:,} test ({origin})\n"
         f"  scenes: {summary['groups']:,}, the largest of {summary['largest_group']} frames\n"
         f"  polyp: {summary['polyp_fraction']['all']:.1%} of the average mask;"
         f" masks without a polyp: {summary['masks_without_polyp']}\n"
-        f"Look at {Path(arguments.data) / 'preview.png'}, then run: python train.py"
+        f"Look at {Path(arguments.data) / 'preview.png'}, then run: python train.py{option}"
     )
 
 

@@ -58,9 +58,7 @@ def build_unet(size=IMAGE_SIZE, channels=3, filters=BASE_FILTERS, polyp_fraction
     x = two_convolutions(x, filters * 2**BLOCKS, "bridge")
     for block in reversed(range(BLOCKS)):
         name = f"decoder{block + 1}"
-        x = layers.Conv2DTranspose(
-            filters * 2**block, 2, strides=2, kernel_initializer="he_normal", name=f"{name}_up"
-        )(x)
+        x = layers.Conv2DTranspose(filters * 2**block, 2, strides=2, name=f"{name}_up")(x)
         x = layers.Concatenate(name=f"{name}_skip")([x, skips[block]])
         x = two_convolutions(x, filters * 2**block, name)
     bias = keras.initializers.Constant(log_odds)
