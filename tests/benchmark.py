@@ -1,0 +1,576 @@
+"""Measure how fast everything is, as ratios, in one run on this machine.
+
+    python tests/benchmark.py                 all rows of the table; draws docs/speed.png
+    python tests/benchmark.py --only WORD     the rows whose name has that word
+    python tests/benchmark.py --float32       as on a processor without bfloat16
+
+It needs the data set in data/processed/ and the archive that it came from (--archive FILE), the
+packages of requirements-dev.txt and, for the rows against it, PyTorch (pip install torch==2.13.0).
+Leave the machine alone meanwhile. Each contender has a process of its own; those of a row take
+turns, and the row shows the medians of their rates and the median of the turns' ratios.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from data_preprocessing import (  # noqa: E402
+    ARCHIVE_PATH,
+    DATA_DIR,
+    IMAGE_SIZE,
+    SKY,
+    SPLITS_PATH,
+    archive_source,
+    binary_mask,
+    load_split,
+    prepare,
+    run,
+    write_beside,
+)
+
+DATA = ROOT / DATA_DIR
+CHART_PATH = ROOT / "docs/speed.png"
+BATCH_SIZE = 32
+FILTERS = (16, 32, 64)
+STEPS = {16: 22, 32: 8, 64: 3}  # of one measurement, by filters: a few seconds
+REPETITIONS = 5
+
+
+# The contenders: each sets itself up and returns a function that does some work and tells how many
+# pictures it took
+
+
+def network(filters, precision):
+    """Return the compiled network of train.py."""
+    import keras
+
+    import model
+    import train
+
+    keras.utils.set_random_seed(train.SEED)
+    unet = model.build_unet(filters=filters, polyp_fraction=0.15)
+    model.set_precision(unet, precision)
+    optimizer = keras.optimizers.Adam(train.BCE_LEARNING_RATE, global_clipnorm=train.CLIP_NORM)
+    metrics = [model.dice_score, model.predicted_fraction]
+    unet.compile(optimizer, keras.losses.binary_crossentropy, metrics=metrics)
+    return unet
+
+
+def training_pairs():
+    """Return train.py's augmented training pairs."""
+    import cv2
+
+    import train
+
+    cv2.setNumThreads(1)
+    generator = train.make_generator(train.AUGMENTATION)
+    return train.Pairs(load_split("train", DATA), BATCH_SIZE, generator, (0, 0))
+
+
+def end_to_end(filters, precision):
+    """Train as train.py does."""
+    unet, pairs = network(filters, precision), training_pairs()
+
+    def work():
+        unet.fit(pairs.dataset().take(STEPS[filters]), shuffle=False, verbose=0)
+        return STEPS[filters] * BATCH_SIZE
+
+    return work
+
+
+def bare_step(filters, precision):
+    """Train the same network on one constant batch: no input work at all."""
+    import tensorflow as tf
+
+    unet = network(filters, precision)
+    batch = tf.data.Dataset.from_tensors(training_pairs().batch(0))
+
+    def work():
+        unet.fit(batch.repeat(STEPS[filters]), shuffle=False, verbose=0)
+        return STEPS[filters] * BATCH_SIZE
+
+    return work
+
+
+def stock_pairs():
+    """Yield batches as the original does: two stock generators with one seed, zipped."""
+    from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+    import train
+
+    split = load_split("train", DATA)
+    flows = [
+        ImageDataGenerator(**train.AUGMENTATION).flow(array, batch_size=BATCH_SIZE, seed=1)
+        for array in (split.images[:].astype(np.float32), split.masks[:].astype(np.float32))
+    ]
+    while True:
+        yield tuple(next(flow) for flow in flows)
+
+
+def original_way(filters):
+    """Train as the original does: float32, two stock generators."""
+    unet, pairs = network(filters, "float32"), stock_pairs()
+    steps = max(1, STEPS[filters] // 2)
+
+    def work():
+        unet.fit(pairs, steps_per_epoch=steps, verbose=0)
+        return steps * BATCH_SIZE
+
+    return work
+
+
+def augmentation():
+    """Make augmented batches, with nobody to use them."""
+    pairs = training_pairs()
+
+    def work():
+        return sum(len(images) for _ in range(5) for images, _ in pairs.dataset())
+
+    return work
+
+
+def stock_augmentation():
+    """Make augmented batches with two stock generators."""
+    pairs = stock_pairs()
+    return lambda: sum(len(next(pairs)[0]) for _ in range(20))
+
+
+def prediction(filters, precision):
+    """Predict batches as evaluation.py does."""
+    import evaluation
+
+    unet = network(filters, precision)
+    predict, images = evaluation.make_predictor(unet), training_pairs().batch(0)[0]
+
+    def work():
+        return sum(len(predict(images)) for _ in range(STEPS[filters]))
+
+    return work
+
+
+def one_picture(filters, precision):
+    """Segment one picture, file to mask, one after the other."""
+    import cv2
+
+    import evaluation
+
+    predict = evaluation.make_predictor(network(filters, precision))
+    cv2.setNumThreads(1)
+    picture = np.random.default_rng(0).integers(0, 256, (530, 621, 3), np.uint8)
+    file = Path(tempfile.mkdtemp()) / "picture.jpg"
+    file.write_bytes(cv2.imencode(".jpg", cv2.GaussianBlur(picture, (0, 0), 3))[1])
+
+    def work():
+        data = evaluation.read_file(file)
+        evaluation.segment_picture(
+            predict, evaluation.decode_image(data, file, cv2.IMREAD_COLOR_RGB), IMAGE_SIZE
+        )
+        return 1
+
+    return work
+
+
+def preparation(archive):
+    """Prepare 1,000 pairs from the archive as data_preprocessing.py does."""
+    source, folder = archive_source(archive), Path(tempfile.mkdtemp()) / "processed"
+    return lambda: prepare(source, folder, SPLITS_PATH)["pairs"]["all"]
+
+
+def plain_preparation(archive):
+    """Prepare them in a plain loop of one thread."""
+    import cv2
+
+    source, folder = archive_source(archive), Path(tempfile.mkdtemp())
+    cv2.setNumThreads(1)
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+
+    def work():
+        images, masks = [], []
+        for name in source.names:
+            picture, mask = source.decode(name)
+            mask = cv2.resize(binary_mask(mask, name), size, interpolation=cv2.INTER_AREA)
+            images.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+            masks.append((mask >= 128).astype(np.uint8)[..., None])
+        np.save(folder / "images.npy", np.stack(images))
+        np.save(folder / "masks.npy", np.stack(masks))
+        return len(images)
+
+    return work
+
+
+def torch_unet(filters):
+    """Return the same network in PyTorch, channels last."""
+    import torch
+    from torch import nn
+
+    def two_convolutions(before, after):
+        return nn.Sequential(
+            *(nn.Conv2d(before, after, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(after, after, 3, padding=1), nn.ReLU()),
+        )
+
+    class UNet(nn.Module):
+        def __init__(self):
+            super().__init__()
+            widths = [filters * 2**block for block in range(5)]
+            self.encoder = nn.ModuleList(map(two_convolutions, [3, *widths[:3]], widths[:4]))
+            self.bridge = two_convolutions(widths[3], widths[4])
+            self.up = nn.ModuleList(
+                nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in widths[3::-1]
+            )
+            self.decoder = nn.ModuleList(two_convolutions(2 * w, w) for w in widths[3::-1])
+            self.polyp = nn.Conv2d(filters, 1, 1)
+
+        def forward(self, x):
+            skips = []
+            for block in self.encoder:
+                skips.append(block(x))
+                x = nn.functional.max_pool2d(skips[-1], 2)
+            x = self.bridge(x)
+            for up, block in zip(self.up, self.decoder, strict=True):
+                x = block(torch.cat([up(x), skips.pop()], dim=1))
+            return self.polyp(x)
+
+    torch.manual_seed(0)
+    return UNet().to(memory_format=torch.channels_last)
+
+
+def torch_batch():
+    """Return a batch of pictures and masks as PyTorch tensors, channels last."""
+    import torch
+
+    images, masks = training_pairs().batch(0)
+    images = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    masks = torch.from_numpy(masks).permute(0, 3, 1, 2).float()
+    return images.contiguous(memory_format=torch.channels_last), masks
+
+
+def torch_step(filters, precision, way):
+    """Train it on one constant batch. way: "eager" or "compiled"."""
+    import torch
+
+    unet = torch_unet(filters)
+    forward = torch.compile(unet) if way == "compiled" else unet
+    optimizer = torch.optim.Adam(unet.parameters(), lr=1e-3, fused=True)
+    images, masks = torch_batch()
+
+    def work():
+        for _ in range(STEPS[filters]):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"):
+                logits = forward(images)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), masks)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+            optimizer.step()
+        return STEPS[filters] * len(images)
+
+    return work
+
+
+def torch_prediction(filters, precision, way):
+    """Predict batches with it."""
+    import torch
+
+    unet = torch_unet(filters).eval()
+    forward = torch.compile(unet) if way == "compiled" else unet
+    images, _ = torch_batch()
+
+    def work():
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision != "float32"),
+        ):
+            for _ in range(STEPS[filters]):
+                torch.sigmoid(forward(images).float()).numpy()
+        return STEPS[filters] * len(images)
+
+    return work
+
+
+# The processes that the contenders work in
+
+
+def serve(contender, *arguments):
+    """Measure a contender for each line on stdin; print its rate and peak memory in MB."""
+    with contextlib.redirect_stdout(sys.stderr):
+        work = globals()[contender](*arguments)
+        work()  # warm up
+    for _ in sys.stdin:
+        with contextlib.redirect_stdout(sys.stderr):
+            rate = rate_of(work)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps([rate, peak]), flush=True)
+
+
+def rate_of(work):
+    """Return the pictures per second of one call of a contender's function."""
+    begin = time.perf_counter()
+    pictures = work()
+    return pictures / (time.perf_counter() - begin)
+
+
+class Contender:
+    """A process that measures on demand."""
+
+    def __init__(self, *call):
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, it lives as long as the process
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", json.dumps(call)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+
+    def measure(self):
+        """Return the rate in pictures per second, and the process's peak memory in MB."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            self.errors.seek(0)
+            raise RuntimeError(f"a contender failed:\n{self.errors.read()[-2000:]}")
+        return json.loads(answer)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(ours, *others, repetitions=REPETITIONS):
+    """Let contenders take turns; return ours against the fastest other.
+
+    Each is a tuple of a function's name and its arguments. Returns a dict of the medians of
+    `rate` and `other_rate`, the median `ratio` of the turns, and the peaks of memory.
+    """
+    contenders = [Contender(*call) for call in (ours, *others)]
+    for contender in contenders:
+        contender.measure()  # one after the other through its setting up
+    turns = [[contender.measure() for contender in contenders] for _ in range(repetitions)]
+    for contender in contenders:
+        contender.close()
+    rates = np.array(turns)[..., 0]
+    medians = np.median(rates, axis=0)
+    best = 1 + int(np.argmax(medians[1:])) if others else 0
+    return {
+        "rate": medians[0],
+        "other_rate": medians[best],
+        "ratio": statistics.median(rates[:, 0] / rates[:, best]),
+        "peak": turns[-1][0][1],
+        "other_peak": turns[-1][best][1],
+    }
+
+
+# What is not a rate
+
+
+def start_up():
+    """Return the seconds from `python train.py` to the first step, all and after the import."""
+    code = """
+import sys, time
+import tensorflow
+imported = time.time()
+import train
+def first_step(self, batch, logs=None):
+    print("first step", time.time(), imported, flush=True)
+    sys.exit()
+train.EpochKeeper.on_train_batch_end = first_step
+train.run(train.main)
+"""
+    seconds = []
+    for _ in range(REPETITIONS):
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.time()
+            arguments = ["--data", str(DATA), "--checkpoints", folder]
+            done = subprocess.run(
+                [sys.executable, "-c", code, *arguments, "--batch-size", str(BATCH_SIZE)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        line = next(line for line in done.stdout.splitlines() if line.startswith("first step"))
+        first, imported = map(float, line.split()[2:])
+        seconds.append((first - begin, first - imported))
+    return np.median(seconds, axis=0)
+
+
+def memory_of_an_epoch(pairs):
+    """Return train.py's peak memory in MB in an epoch over a made-up data set of `pairs` pairs."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        make_up_data_set(data, pairs)
+        arguments = ["--filters", "1", "--epochs", "1", "0", "--batch-size", str(BATCH_SIZE)]
+        arguments += ["--data", str(data), "--checkpoints", str(Path(folder) / "checkpoints")]
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise RuntimeError(f"train.py failed on {pairs} pairs")
+        return usage.ru_maxrss / 1024
+
+
+def make_up_data_set(folder, pairs):
+    """Write a data set of random pictures; a twentieth is for validation, one pair for testing."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    shape = (pairs, IMAGE_SIZE, IMAGE_SIZE)
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (*shape, 3))
+    masks = np.lib.format.open_memmap(folder / "masks.npy", "w+", np.uint8, (*shape, 1))
+    for begin in range(0, pairs, 500):
+        images[begin : begin + 500] = random.integers(0, 256, images[:500].shape, np.uint8)
+        masks[begin : begin + 500] = images[begin : begin + 500, ..., :1] < 40
+    splits = ["train"] * (pairs - pairs // 20 - 1) + ["validation"] * (pairs // 20) + ["test"]
+    lines = [f"{row},{row},{split},0\n" for row, split in enumerate(splits)]
+    (folder / "splits.csv").write_text("name,group,split,fold\n" + "".join(lines))
+    counts = {"all": pairs} | {split: splits.count(split) for split in set(splits)}
+    summary = {"source": "made up", "image_size": IMAGE_SIZE, "pairs": counts}
+    summary |= {"polyp_fraction": dict.fromkeys(counts, 0.16), "sha256": str(pairs)}
+    (folder / "dataset.json").write_text(json.dumps(summary))
+
+
+# The table
+
+
+def describe_processor():
+    """Return the processor's name, its cores and its flags for bfloat16."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "CPU")
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    bfloat16 = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
+    return f"{os.cpu_count()} x {name}, {', '.join(bfloat16) or 'no bfloat16'}"
+
+
+def rows_of_rates(archive, precision, torch):
+    """Return the rows that compare rates: name, our contender, the others, and the goal."""
+    fast = precision != "float32"
+    ways = [(way,) for way in ("eager", "compiled")] if torch else []
+    rows = [
+        (
+            "training end to end, 64 filters / the original's way",
+            ("end_to_end", 64, precision),
+            [("original_way", 64)],
+            6.5 if fast else 1.15,
+        )
+    ]
+    for filters, goal in zip(FILTERS, (0.95, 0.97, 0.98), strict=True):
+        ours, bare = ("end_to_end", filters, precision), ("bare_step", filters, precision)
+        rows.append((f"training end to end, {filters} filters / its bare step", ours, [bare], goal))
+    for kind, ours, goal in (("step", "bare_step", 1.15), ("prediction", "prediction", 1.0)):
+        for filters in FILTERS if torch else ():
+            others = [(f"torch_{kind}", filters, precision, *way) for way in ways]
+            name = f"{'training step' if kind == 'step' else kind}, {filters} filters / PyTorch"
+            rows.append((name, (ours, filters, precision), others, goal if fast else 1.0))
+    rows.append(
+        ("augmented pairs / two stock generators", ("augmentation",), [("stock_augmentation",)], 8)
+    )
+    prepared = ("preparation", archive), [("plain_preparation", archive)]
+    rows.append(("preparing 1,000 pairs / a plain one-thread loop", *prepared, 1.7))
+    return rows
+
+
+def measure(archive, precision, torch, only):
+    """Measure the rows whose name has `only` in it, print each, and return the ratios by name."""
+    ratios, peaks = {}, {}
+
+    def show(name, text, goal):
+        print(f"{name:56} {text:44} {goal}", flush=True)
+
+    for name, ours, others, goal in rows_of_rates(archive, precision, torch):
+        if only in name:
+            result = compare(ours, *others)
+            ratios[name] = result["ratio"], goal
+            rates = f"{result['rate']:,.1f} / {result['other_rate']:,.1f} per s"
+            show(name, f"{rates:26} = {result['ratio']:.2f}", f"at least {goal}")
+            if ours[1:2] == (64,):
+                peaks[ours[0]], peaks[others[0][0]] = result["peak"], result["other_peak"]
+    if {"end_to_end", "torch_step"} <= peaks.keys():
+        ours, theirs = peaks["end_to_end"], peaks["torch_step"]
+        text = f"{ours:,.0f} / {theirs:,.0f} MB"
+        show(
+            "peak memory, training, 64 filters / PyTorch's",
+            f"{text:26} = {ours / theirs:.2f}",
+            "at most 1.4, and 3,000 MB",
+        )
+    name = "one picture, 64 filters, file to mask"
+    if only in name:
+        rate = compare(("one_picture", 64, precision), repetitions=51)["rate"]
+        show(name, f"{1000 / rate:.0f} ms", "under 40 ms")
+    name = "from python train.py to the first step"
+    if only in name:
+        whole, after_import = start_up()
+        show(name, f"{whole:.1f} s, {after_import:.1f} s after the import", "under 15 s, 9 s")
+    name = "memory that 20,000 pairs take more than 1,000"
+    if only in name:
+        grown = memory_of_an_epoch(20_000) - memory_of_an_epoch(1_000)
+        arrays = 19_000 * IMAGE_SIZE**2 * 4 / 2**20
+        show(name, f"{grown:,.0f} of {arrays:,.0f} MB", "under 10 %")
+    return ratios
+
+
+def draw_chart(ratios, processor):
+    """Draw docs/speed.png: how many times as fast each row is as what it is compared with."""
+    figure = Figure((9, 0.36 * len(ratios) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    names = list(ratios)[::-1]
+    values = [ratios[name][0] for name in names]
+    axes.barh(names, values, color=SKY)
+    for row, value in enumerate(values):
+        axes.text(value * 1.03, row, f"{value:.2f}", va="center")
+    axes.axvline(1, color="0.3", linewidth=1)
+    axes.set_xscale("log")
+    axes.set_xlim(0.5, max(values) * 1.5)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="times as fast (log scale)", title=processor)
+    with write_beside(CHART_PATH) as beside:
+        figure.savefig(beside, dpi=100)
+
+
+def main():
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--archive", metavar="FILE", default=ARCHIVE_PATH)
+    parser.add_argument("--only", metavar="WORD", default="")
+    parser.add_argument("--float32", action="store_true", help="as on a CPU without bfloat16")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(*json.loads(arguments.serve))
+        return
+    load_split("train", DATA)
+    archive_source(arguments.archive)
+    from model import choose_precision
+
+    precision = "float32" if arguments.float32 else choose_precision()
+    processor = f"{describe_processor()}; network in {precision}, batch {BATCH_SIZE}"
+    torch = importlib.util.find_spec("torch") is not None
+    print(f"{processor}; medians of {REPETITIONS} turns")
+    if not torch:
+        print("PyTorch is not installed: the rows against it are left out")
+    ratios = measure(arguments.archive, precision, torch, arguments.only)
+    if not arguments.only and not arguments.float32:
+        draw_chart(ratios, processor)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,278 @@
+"""The download, against a real HTTP server: breaks, restarts, refusals, and files that changed."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import data_preprocessing as data
+from data_preprocessing import InputError
+
+ROOT = Path(__file__).parents[1]
+CONTENT = np.random.default_rng(0).bytes(300_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PACKET = 1 << 16  # what is written at a time, so the most that a break can lose
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serve the server's `content` with ranges; its `plan` says what each request meets instead."""
+
+    def do_GET(self):
+        self.server.ranges.append(self.headers.get("Range"))
+        plan = self.server.plan
+        what = plan.pop(0) if len(plan) > 1 else plan[0] if plan else "whole"
+        if isinstance(what, int) and what < 600:
+            self.send_error(what)
+            return
+        content, begin = self.server.content, 0
+        if self.headers.get("Range") and what != "no ranges":
+            begin = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+            if begin >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206)
+            span = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+            self.send_header("Content-Range", span)
+        else:
+            self.send_response(200)
+        rest = content[begin:]
+        self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        if isinstance(what, int):  # break off after so many bytes
+            rest = rest[:what]
+        if what == "stall":
+            self.wfile.write(rest[:100_000])
+            self.wfile.flush()
+            time.sleep(1)
+            return
+        self.wfile.write(rest)
+        self.server.sent += len(rest)
+
+    def log_message(self, *_):
+        """Keep the tests' output clean."""
+
+
+@pytest.fixture
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.content, server.plan, server.ranges, server.sent = CONTENT, [], [], 0
+    server.url = f"http://127.0.0.1:{server.server_port}/archive.zip"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch):
+    monkeypatch.setattr(data, "DOWNLOAD_BACKOFF", 0.01)
+    monkeypatch.setattr(data, "DOWNLOAD_TIMEOUT", (2, 0.3))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "data" / "archive.zip"
+
+
+def part_of(path):
+    return path.with_name("archive.zip.part")
+
+
+def download(server, path):
+    data.download_archive(server.url, path, len(CONTENT), SHA256)
+
+
+def assert_downloaded(path):
+    assert path.read_bytes() == CONTENT
+    assert [file.name for file in path.parent.iterdir()] == ["archive.zip"]
+
+
+def test_a_file_is_streamed_verified_and_renamed(server, path):
+    download(server, path)
+    assert_downloaded(path)
+    assert server.ranges == [None]
+
+
+def test_a_verified_archive_is_not_fetched_again(server, path, capsys):
+    download(server, path)
+    download(server, path)
+    assert len(server.ranges) == 1
+    assert "here already" in capsys.readouterr().out
+
+
+def test_another_file_of_that_name_is_left_alone(server, path):
+    path.parent.mkdir()
+    path.write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"archive\.zip: not the archive .* --archive"):
+        download(server, path)
+    assert path.read_bytes() == b"mine"
+    assert server.ranges == []
+
+
+def test_after_a_break_only_the_rest_is_asked_for(server, path, capsys):
+    server.plan = [100_000, 100_000, "whole"]
+    download(server, path)
+    assert_downloaded(path)
+    assert server.ranges == [None, f"bytes={PACKET}-", f"bytes={2 * PACKET}-"]
+    assert server.sent < len(CONTENT) + 2 * PACKET
+    assert "next try in" in capsys.readouterr().out
+
+
+def test_an_earlier_run_is_gone_on_with(server, path):
+    path.parent.mkdir()
+    part_of(path).write_bytes(CONTENT[:123_456])
+    download(server, path)
+    assert_downloaded(path)
+    assert server.ranges == ["bytes=123456-"]
+
+
+def test_a_part_that_is_whole_needs_a_name_only(server, path):
+    path.parent.mkdir()
+    part_of(path).write_bytes(CONTENT)
+    download(server, path)
+    assert_downloaded(path)
+    assert server.sent == 0
+
+
+@pytest.mark.parametrize("stale", [b"x" * 1000, b"x" * 400_000], ids=["shorter", "longer"])
+def test_a_part_of_another_file_is_replaced(server, path, stale):
+    path.parent.mkdir()
+    part_of(path).write_bytes(stale)
+    download(server, path)
+    assert_downloaded(path)
+
+
+def test_a_server_without_ranges_sends_all_anew(server, path):
+    server.plan = [100_000, "no ranges"]
+    download(server, path)
+    assert_downloaded(path)
+
+
+@pytest.mark.parametrize("status", [503, 500, 429])
+def test_a_busy_server_is_asked_again(server, path, status):
+    server.plan = [status, status, "whole"]
+    download(server, path)
+    assert_downloaded(path)
+
+
+def test_a_stalled_connection_is_given_up_and_resumed(server, path):
+    server.plan = ["stall", "whole"]
+    download(server, path)
+    assert_downloaded(path)
+    assert server.ranges == [None, f"bytes={PACKET}-"]
+
+
+def assert_ways_on(error, *words):
+    message = str(error.value)
+    assert "\n" not in message
+    for word in (*words, "--archive", "--demo"):
+        assert word in message
+
+
+def test_a_server_that_stays_busy_is_reported_and_the_part_kept(server, path):
+    server.plan = [100_000, 503]
+    with pytest.raises(InputError) as error:
+        download(server, path)
+    assert_ways_on(error, server.url, "503", "run again")
+    assert part_of(path).read_bytes() == CONTENT[:PACKET]
+    assert not path.exists()
+    server.plan = []
+    download(server, path)
+    assert_downloaded(path)
+
+
+def test_a_file_that_has_moved_is_reported_at_once(server, path):
+    server.plan = [404]
+    with pytest.raises(InputError) as error:
+        download(server, path)
+    assert_ways_on(error, server.url, "404", "ARCHIVE_URL")
+    assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize("content", [CONTENT[::-1], CONTENT[:-5], CONTENT + b"more"])
+def test_a_file_that_has_changed_is_kept_aside(server, path, content):
+    server.content = content
+    with pytest.raises(InputError) as error:
+        download(server, path)
+    aside = path.with_name("archive.unverified.zip")
+    assert_ways_on(error, "has changed", f"--archive {aside}")
+    assert aside.read_bytes() == content
+    assert not path.exists()
+
+
+def test_no_server_is_reported(server, path):
+    server.server_close()
+    url = "http://127.0.0.1:1/archive.zip"
+    with pytest.raises(InputError) as error:
+        data.download_archive(url, path, len(CONTENT), SHA256)
+    assert_ways_on(error, url, "no connection")
+
+
+def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
+    (tmp_path / "data").write_text("a file where the folder should be")
+    with pytest.raises(InputError, match="data"):
+        download(server, tmp_path / "data" / "archive.zip")
+
+
+def tiny_archive(path):
+    random = np.random.default_rng(0)
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(20):
+            picture = random.integers(0, 256, (40, 50, 3), np.uint8)
+            mask = np.zeros((40, 50), np.uint8)
+            mask[10:25, 10 + number : 30] = 255
+            for kind, image in (("images", picture), ("masks", mask)):
+                jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+                archive.writestr(f"segmented-images/{kind}/{number:02d}.jpg", jpeg)
+    return path.read_bytes()
+
+
+def run_main(server, content, cwd):
+    code = f"""
+import data_preprocessing as data
+data.ARCHIVE_URL = {server.url!r}
+data.ARCHIVE_BYTES = {len(content)}
+data.ARCHIVE_SHA256 = {hashlib.sha256(content).hexdigest()!r}
+data.DOWNLOAD_BACKOFF = 0.01
+data.run(data.main)
+"""
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_script_downloads_and_prepares(server, tmp_path):
+    content = tiny_archive(tmp_path / "tiny.zip")
+    server.content, server.plan = content, [503, 2000, "whole"]
+    done = run_main(server, content, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "20 pairs" in done.stdout
+    summary = json.loads((tmp_path / "data/processed/dataset.json").read_text())
+    assert summary["archive_sha256"] == hashlib.sha256(content).hexdigest()
+    assert summary["pairs"]["all"] == 20
+
+
+def test_the_script_fails_with_a_line(server, tmp_path):
+    server.plan = [404]
+    done = run_main(server, CONTENT, tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "404" in done.stderr
+    assert not (tmp_path / "data/processed").exists()
