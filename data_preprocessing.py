@@ -68,7 +68,7 @@ DEMO_PAIRS = 120
 MATCHING_SIDE = 400  # pixels of the longer side
 FEATURES = 300  # of a picture, at most
 NEIGHBOURS = 40  # pictures that each is compared with
-AGREEING_FEATURES = 4  # that join two pictures; from 5 on all joins are right, at 4 a few
+AGREEING_FEATURES = 4  # that join two pictures; see the README for what each number joins
 
 # The split: a fifth of all pairs for testing, a tenth of the rest for validation
 SEED = 42
@@ -582,10 +582,10 @@ def describe_picture(picture):
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     sift = cv2.SIFT_create(contrastThreshold=0.015)  # the default, 0.04, finds too little on mucosa
     points = sift.detect(grey, tissue(picture))
-    points = sorted(points, key=lambda point: (-point.response, point.pt, point.angle))
-    points, descriptors = sift.compute(grey, points[:FEATURES])
+    points = sorted(points, key=lambda point: (-point.response, point.pt, point.angle))[:FEATURES]
     if not points:
         return Features(np.zeros((0, 4), np.float32), np.zeros((0, 128), np.uint8))
+    points, descriptors = sift.compute(grey, points)
     places = np.array([(*point.pt, point.size, point.angle) for point in points], np.float32)
     return Features(places, descriptors.astype(np.uint8))  # they are whole numbers up to 255
 

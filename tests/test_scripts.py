@@ -1,46 +1,20 @@
 """The scripts as a user runs them, from the shell, on the demo data and a tiny network."""
 
-import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import keras
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from shell import ROOT, assert_mistake, command, read_rows, run_script
+
 TINY = ["--filters", "2", "--epochs", "3", "2"]
-
-
-def command(script, *arguments):
-    return [sys.executable, str(ROOT / script), *map(str, arguments)]
-
-
-def run_script(script, *arguments, **options):
-    return subprocess.run(
-        command(script, *arguments), capture_output=True, text=True, check=False, **options
-    )
-
-
-def assert_mistake(done, *words):
-    """One line of the script's own, after whatever TensorFlow says when it starts; status 2."""
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    line = done.stderr.splitlines()[-1]
-    assert all(word in line for word in words), line
-
-
-def read_rows(path):
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def scores_of(folder):
@@ -48,15 +22,6 @@ def scores_of(folder):
         {key: value for key, value in row.items() if key != "seconds"}
         for row in read_rows(folder / "history.csv")
     ]
-
-
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo") / "processed"
-    done = run_script("data_preprocessing.py", "--demo", "--data", folder)
-    assert done.returncode == 0, done.stderr
-    assert "120 pairs" in done.stdout
-    return folder
 
 
 @pytest.fixture(scope="session")

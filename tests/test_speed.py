@@ -1,7 +1,8 @@
 """Gross slips of speed, by ratio alone; benchmark.py is what measures."""
 
-import benchmark
 import pytest
+
+import benchmark
 
 
 @pytest.fixture(autouse=True)
