@@ -474,7 +474,7 @@ def draw_demo_pair(name):
     shape = (height, width)
 
     # Mucosa: reddish, mottled, with folds along the level lines of a smooth field
-    light = 150 + smooth_noise(random, shape, 90) // 5 + smooth_noise(random, shape, 9) // 12
+    light = 150 + smooth_noise(random, shape, 90) // 5 + smooth_noise(random, shape, 9) // 6
     field = smooth_noise(random, shape, 130)
     folds = np.zeros(shape, np.int32)
     for level in random.integers(-60, 60, 3):
@@ -495,9 +495,10 @@ def draw_demo_pair(name):
     mask = cv2.threshold(cv2.GaussianBlur(mask, (0, 0), 4), 127, 255, cv2.THRESH_BINARY)[1]
     dome = cv2.GaussianBlur(mask, (0, 0), height / 30).astype(np.int32)
     inside = mask.astype(np.int32)
-    relief = dome - np.roll(dome, (6, 6), (0, 1))
+    round_dome = cv2.GaussianBlur(mask, (0, 0), height / 12).astype(np.int32)
+    relief = round_dome - np.pad(round_dome, ((18, 0), (18, 0)), "edge")[:-18, :-18]
     light += folds * (255 - dome) // 255
-    light += np.where(mask > 0, relief // 2 + smooth_noise(random, shape, 5) // 10, -dome // 8)
+    light += np.where(mask > 0, relief + smooth_noise(random, shape, 6) // 5, -dome // 8)
 
     # Colour: the polyp is redder or paler than its surroundings, never the same
     tint = random.integers((0, -42, -30), (26, -22, -14)) * (1 if random.random() < 0.7 else -1)

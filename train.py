@@ -298,11 +298,14 @@ def save_curves(path, rows):
                 axes.axvline(begin + 0.5, color="0.6", linestyle=":", linewidth=1)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-        axes.legend()
     loss_axes.set_ylabel("loss: cross-entropy, then Dice")
     dice_axes.set_ylabel("Dice, mean over images, threshold 0.5")
     dice_axes.set_ylim(0, 1)
-    dice_axes.plot(best + 1, rows[best]["val_dice_score"], "o", color=ORANGE, label=None)
+    score = rows[best]["val_dice_score"]
+    label = f"kept: epoch {best + 1}, {score:.3f}"
+    dice_axes.plot(best + 1, score, "o", color=ORANGE, label=label)
+    loss_axes.legend()
+    dice_axes.legend(loc="lower right")
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 
@@ -341,7 +344,7 @@ class EpochKeeper(keras.callbacks.Callback):
 
 def save_model(model, path):
     """Save a copy of a model that computes in float32 and is not compiled: it loads anywhere."""
-    copy = keras.models.clone_model(model)
+    copy = keras.Model.from_config(model.get_config())
     set_precision(copy, "float32")
     copy.set_weights(model.get_weights())
     with write_beside(path) as beside:
