@@ -176,7 +176,7 @@ def cannot_write(path, error):
 def write_beside(path):
     """Yield a path to write to, which replaces `path` if the block ends well, and goes if not."""
     path = Path(path)
-    beside = path.with_name(f"{path.stem}.part{path.suffix}")
+    beside = path.with_name(f"part.{path.name}")  # Keras goes by all suffixes
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

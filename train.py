@@ -231,15 +231,13 @@ def save_augmented(path, pairs, count=8):
 
 
 def read_history(path):
-    """Return the rows of history.csv, numbers as float; an empty list if there is no file."""
+    """Return the rows of history.csv, as numbers; an empty list if there is no file."""
     if not path.exists():
         return []
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    return [
-        {key: value if key == "phase" else float(value) for key, value in row.items()}
-        for row in rows
-    ]
+    types = dict.fromkeys(HISTORY_COLUMNS, float) | {"phase": str, "epoch": int}
+    return [{key: types[key](value) for key, value in row.items()} for row in rows]
 
 
 def write_history(path, rows):
@@ -272,7 +270,7 @@ def check_health(rows, phase):
     advice = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
     last = rows[-1]
     if not (math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])):
-        sys.exit(f"train.py: the loss of epoch {last['epoch']:.0f} is not finite; {advice}")
+        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {advice}")
     recent = [row for row in rows if row["phase"] == phase][-COLLAPSED_EPOCHS:]
     if len(recent) == COLLAPSED_EPOCHS and not any(r["val_predicted_fraction"] for r in recent):
         sys.exit(
@@ -314,16 +312,29 @@ def save_curves(path, rows):
 
 
 class EpochKeeper(keras.callbacks.Callback):
-    """Keep what BackupAndRestore leaves out: the history, the best model, the rules to stop by."""
+    """Keep the history, the best model and all that a training needs to go on; stop it in time.
+
+    keras.callbacks.BackupAndRestore leaves out the first two, and a kill while it writes can leave
+    a half-written file; here each file is whole at every moment.
+    """
 
     def __init__(self, folder, rows, phase, epochs, pairs):
         super().__init__()
         self.folder, self.rows, self.phase, self.epochs = folder, rows, phase, epochs
         self.pairs, self.drawn = pairs, time.monotonic()
+        self.backup = folder / "resume" / f"{phase}.weights.h5"
+
+    def restore(self, model):
+        """Give a compiled model the weights and optimizer of the last backup; return its epoch."""
+        if not self.backup.exists():
+            return 0
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self.backup)
+        return int(model.optimizer.iterations) // len(self.pairs)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.pairs.epoch, self.begin = epoch, time.monotonic()
-        # An epoch that was journalled but not backed up before an interruption runs once more
+        # An epoch that was written down but not backed up before an interruption runs once more
         ahead = [r for r in self.rows if r["phase"] == self.phase and r["epoch"] > epoch]
         for row in ahead:
             self.rows.remove(row)
@@ -339,6 +350,8 @@ class EpochKeeper(keras.callbacks.Callback):
         if time.monotonic() - self.drawn > DRAWING_INTERVAL:
             save_curves(self.folder / "curves.png", self.rows)
             self.drawn = time.monotonic()
+        with write_beside(self.backup) as beside:
+            self.model.save_weights(beside)
         self.model.stop_training = phase_is_over(self.rows, self.phase, self.epochs)
 
 
@@ -396,14 +409,15 @@ def train(settings, data_dir, folder, precision, strategy):
         if (resume / "bce.keras").exists():
             model.load_weights(resume / "bce.keras")
         print(f"{phase}: up to {epochs} epochs of {len(pairs)} steps", flush=True)
+        keeper = EpochKeeper(folder, rows, phase, epochs, pairs)
+        with strategy.scope():
+            initial_epoch = keeper.restore(model)
         model.fit(
             pairs.dataset(),
+            initial_epoch=initial_epoch,
             epochs=epochs,
             validation_data=Pairs(validation, batch_size).dataset(),
-            callbacks=[
-                EpochKeeper(folder, rows, phase, epochs, pairs),
-                keras.callbacks.BackupAndRestore(resume / phase, double_checkpoint=True),
-            ],
+            callbacks=[keeper],
             shuffle=False,  # Pairs does it, by the seed
             verbose=1 if sys.stdout.isatty() else 2,
         )
@@ -558,7 +572,7 @@ def main():
         ) from error
     best = best_row(rows)
     print(
-        f"{folder / 'unet.keras'}: epoch {best['epoch']:.0f} of phase {best['phase']}, validation"
+        f"{folder / 'unet.keras'}: epoch {best['epoch']} of phase {best['phase']}, validation"
         f" Dice {best['val_dice_score']:.3f} (mean over {pairs['validation']} images, threshold"
         f" {THRESHOLD}), loss {best['val_loss']:.3f};"
         f" {sum(row['seconds'] for row in rows) / 60:.1f} minutes for {len(rows)} epochs\n"

@@ -196,8 +196,7 @@ def make_rows(scores, phase="bce", fraction=0.1, loss=0.5):
     common = {"phase": phase, "loss": loss, "dice_score": 0.5, "predicted_fraction": 0.1}
     common |= {"val_loss": 0.6, "val_predicted_fraction": fraction, "seconds": 1.5}
     return [
-        common | {"epoch": epoch + 1.0, "val_dice_score": score}
-        for epoch, score in enumerate(scores)
+        common | {"epoch": epoch + 1, "val_dice_score": score} for epoch, score in enumerate(scores)
     ]
 
 
