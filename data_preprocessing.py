@@ -108,22 +108,34 @@ class Features(NamedTuple):
 
 
 class Rows:
-    """Chosen rows of an .npy file, read through a memory map when they are indexed.
+    """Chosen rows of an .npy file, read when they are indexed.
 
-    Each access maps the file anew, so that the pages it touched do not stay in the process's
-    memory: a data set larger than memory can be trained on.
+    Nothing stays in the process's memory: a data set larger than it can be trained on. Raises
+    InputError for a file that is damaged or ends too early.
     """
 
     def __init__(self, path, rows):
         self.path, self.rows = Path(path), np.asarray(rows)
-        whole = np.load(self.path, mmap_mode="r")
+        try:
+            whole = np.load(self.path, mmap_mode="r")
+        except ValueError as error:
+            raise InputError(f"{self.path}: is damaged; prepare the data set again") from error
         self.dtype, self.shape = whole.dtype, (len(self.rows), *whole.shape[1:])
+        self.begin = whole.offset  # of the first row in the file, in bytes
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, positions):
-        return np.array(np.load(self.path, mmap_mode="r")[self.rows[positions]])
+        # Not through a memory map: mapping and unmapping makes threads wait for each other
+        rows = self.rows[positions]
+        result = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        with open(self.path, "rb", buffering=0) as file:
+            for number, row in zip(rows.flat, result.reshape(-1, *self.shape[1:]), strict=True):
+                file.seek(self.begin + int(number) * row.nbytes)
+                if file.readinto(row) < row.nbytes:
+                    raise InputError(f"{self.path}: is cut off; prepare the data set again")
+        return result
 
     def __array__(self, dtype=None, copy=None):
         return self[:].astype(dtype or self.dtype, copy=False)

@@ -146,16 +146,32 @@ def set_precision(model, precision):
         layer.dtype_policy = "float32" if layer.name == "polyp" else precision
 
 
+def round_weights(model):
+    """Return a copy of a model with bfloat16 weights, all but the output layer's, to predict with.
+
+    It computes what mixed_bfloat16 does, bit for bit, which rounds the weights for each batch anew.
+    """
+    config = model.get_config()
+    for layer in config["layers"]:
+        if layer["class_name"] != "InputLayer" and layer["config"]["name"] != "polyp":
+            layer["config"]["dtype"] = "bfloat16"
+    copy = keras.Model.from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def load_unet(path, precision="float32"):
-    """Load a model that train.py has saved; raises InputError if there is none or it is damaged."""
+    """Load a model that train.py has saved, to predict with in a precision that it names.
+
+    Raises InputError if there is none or it is damaged.
+    """
     if not Path(path).is_file():
         raise InputError(f"{path}: no trained model there yet; run python train.py")
     try:
         model = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError) as error:
         raise InputError(f"{path}: not a model that Keras can load; train it again") from error
-    set_precision(model, precision)
-    return model
+    return round_weights(model) if precision == "mixed_bfloat16" else model
 
 
 def draw_architecture(path, size=IMAGE_SIZE, filters=BASE_FILTERS):

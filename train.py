@@ -207,7 +207,10 @@ class Pairs:
             masks.set_shape((None, size, size, 1))
             return images, masks
 
-        steps = tf.data.Dataset.range(len(self))
+        # Its threads sleep ever longer, and the end of an epoch would wait for them to wake up
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        steps = tf.data.Dataset.range(len(self)).with_options(options)
         return steps.map(load, num_parallel_calls=WORKERS, deterministic=True).prefetch(2)
 
 

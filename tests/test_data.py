@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -552,6 +553,17 @@ def test_a_split_comes_as_it_was_stored(demo):
         np.testing.assert_array_equal(np.asarray(split.masks), masks[rows])
         np.testing.assert_array_equal(split.images[2], images[rows[2]])
         np.testing.assert_array_equal(split.masks[[3, 1]], masks[[rows[3], rows[1]]])
+
+
+def test_arrays_that_end_too_early_are_named(demo, tmp_path):
+    shutil.copytree(demo, tmp_path / "cut")
+    file = tmp_path / "cut/images.npy"
+    rows = data.Rows(file, [119])
+    os.truncate(file, file.stat().st_size - 1)
+    with pytest.raises(InputError, match=r"images\.npy: is cut off; prepare the data set again"):
+        rows[:]
+    with pytest.raises(InputError, match=r"images\.npy: is damaged; prepare the data set again"):
+        data.load_split("test", tmp_path / "cut")
 
 
 def test_without_a_data_set_the_message_says_what_to_run(tmp_path):

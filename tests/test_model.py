@@ -124,6 +124,18 @@ def test_precision_changes_the_computation_and_not_the_weights(small):
     np.testing.assert_array_equal(network(pictures), exact)
 
 
+def test_rounded_weights_predict_what_mixed_precision_does(small, tmp_path):
+    small.save(tmp_path / "unet.keras")
+    network = unet.load_unet(tmp_path / "unet.keras", "mixed_bfloat16")
+    assert {weight.dtype for weight in network.weights[:-2]} == {"bfloat16"}
+    assert {weight.dtype for weight in network.weights[-2:]} == {"float32"}  # the output layer's
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    mixed = unet.load_unet(tmp_path / "unet.keras")
+    np.testing.assert_array_equal(mixed(pictures), small(pictures))
+    unet.set_precision(mixed, "mixed_bfloat16")
+    np.testing.assert_array_equal(network(pictures), mixed(pictures))
+
+
 def test_precision_is_the_users_or_the_hardwares():
     assert unet.choose_precision("float32") == "float32"
     assert unet.choose_precision("mixed_bfloat16") == "mixed_bfloat16"
