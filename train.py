@@ -207,7 +207,7 @@ class Pairs:
             masks.set_shape((None, size, size, 1))
             return images, masks
 
-        # Its threads sleep ever longer, and the end of an epoch would wait for them to wake up
+        # The autotuner sleeps ever longer, and the end of an epoch would wait until it wakes up
         options = tf.data.Options()
         options.autotune.enabled = False
         steps = tf.data.Dataset.range(len(self)).with_options(options)

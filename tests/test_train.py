@@ -160,6 +160,11 @@ def test_the_dataset_is_the_batches_in_order(workers, monkeypatch):
         np.testing.assert_array_equal(masks, pairs.batch(step)[1])
 
 
+def test_no_autotuner_keeps_an_epoch_from_ending():
+    """Its thread sleeps for 10, 20, 40 ms and so on, and often the iterator's end waits for it."""
+    assert training_pairs().dataset().options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("other", [{"epoch": 1}, {"seed": (2, 0)}, {"seed": (1, 1)}])
 def test_epochs_seeds_and_phases_draw_differently(other):
     assert (training_pairs().batch(0)[0] != training_pairs(**other).batch(0)[0]).any()
