@@ -30,16 +30,23 @@ BASE_FILTERS = 64  # of the first block; each further block doubles them, up to 
 BLOCKS = 4  # encoder blocks, and as many decoder blocks
 THRESHOLD = 0.5  # a pixel is called polyp from this probability on
 PRECISION = "auto"  # or "float32" or "mixed_bfloat16"
+FLOAT32_LAYERS = ("rescaling", "polyp")  # grey levels, and probabilities near 0 and 1, need digits
 ARCHITECTURE_PATH = "docs/architecture.png"
 
 
-def build_unet(size=IMAGE_SIZE, channels=3, filters=BASE_FILTERS, polyp_fraction=0.5):
+def build_unet(
+    size=IMAGE_SIZE,
+    channels=3,
+    filters=BASE_FILTERS,
+    polyp_fraction=0.5,
+    precision="float32",
+):
     """Build the U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), padded, for one class.
 
     size: side of the square pictures in pixels, a multiple of 16. channels: 1 (grey) or 3 (RGB).
     filters: of the first block. polyp_fraction: the training masks' mean, 0 to 1; the output's
     bias starts at its log-odds, so that training does not begin by unlearning "half of everything
-    is polyp" (Lin et al. 2017, arXiv:1708.02002, section 4.1).
+    is polyp" (Lin et al. 2017, arXiv:1708.02002, section 4.1). precision: see `choose_precision`.
     Returns a Keras model from (batch, size, size, channels), 0 to 255, to (batch, size, size, 1)
     float32, 0 to 1. Raises InputError for a size that cannot be halved BLOCKS times.
     """
@@ -56,14 +63,17 @@ def build_unet(size=IMAGE_SIZE, channels=3, filters=BASE_FILTERS, polyp_fraction
         skips.append(x)
         x = layers.MaxPooling2D(2, name=f"encoder{block + 1}_pool")(x)
     x = two_convolutions(x, filters * 2**BLOCKS, "bridge")
+    up_convolution = layers.Conv2DTranspose if precision == "float32" else UpConvolution
     for block in reversed(range(BLOCKS)):
         name = f"decoder{block + 1}"
-        x = layers.Conv2DTranspose(filters * 2**block, 2, strides=2, name=f"{name}_up")(x)
+        x = up_convolution(filters * 2**block, 2, strides=2, name=f"{name}_up")(x)
         x = layers.Concatenate(name=f"{name}_skip")([x, skips[block]])
         x = two_convolutions(x, filters * 2**block, name)
     bias = keras.initializers.Constant(log_odds)
     outputs = layers.Conv2D(1, 1, activation="sigmoid", bias_initializer=bias, name="polyp")(x)
-    return keras.Model(inputs, outputs, name="unet")
+    model = keras.Model(inputs, outputs, name="unet")
+    set_precision(model, precision)
+    return model
 
 
 def two_convolutions(x, filters, name):
@@ -78,6 +88,20 @@ def two_convolutions(x, filters, name):
             name=f"{name}_{number}",
         )(x)
     return x
+
+
+class UpConvolution(layers.Conv2DTranspose):
+    """A 2x2 transposed convolution with strides of 2, computed as a 1x1 convolution.
+
+    On CPUs TensorFlow 2.21 sums the gradient of a transposed convolution's bias in bfloat16, where
+    262,144 pixels add up to a fifth of what they should; that of a convolution it sums in float32.
+    """
+
+    def call(self, inputs):
+        kernel = ops.transpose(self.kernel, (3, 0, 1, 2))  # from (2, 2, out, in)
+        kernel = ops.reshape(kernel, (1, 1, -1, 4 * self.filters))
+        outputs = ops.conv(inputs, kernel) + ops.tile(self.bias, 4)
+        return tf.nn.depth_to_space(outputs, 2)
 
 
 @keras.saving.register_keras_serializable("polyp")
@@ -140,20 +164,20 @@ def choose_precision(setting=PRECISION):
 def set_precision(model, precision):
     """Let a model compute in `precision` from its next trace on; its weights stay float32.
 
-    The output layer computes in float32 always: probabilities near 0 and 1 need the digits.
+    FLOAT32_LAYERS compute in float32 always.
     """
     for layer in model.layers:
-        layer.dtype_policy = "float32" if layer.name == "polyp" else precision
+        layer.dtype_policy = "float32" if layer.name in FLOAT32_LAYERS else precision
 
 
 def round_weights(model):
-    """Return a copy of a model with bfloat16 weights, all but the output layer's, to predict with.
+    """Return a copy of a model with bfloat16 weights, but for FLOAT32_LAYERS, to predict with.
 
     It computes what mixed_bfloat16 does, bit for bit, which rounds the weights for each batch anew.
     """
     config = model.get_config()
     for layer in config["layers"]:
-        if layer["class_name"] != "InputLayer" and layer["config"]["name"] != "polyp":
+        if layer["class_name"] != "InputLayer" and layer["config"]["name"] not in FLOAT32_LAYERS:
             layer["config"]["dtype"] = "bfloat16"
     copy = keras.Model.from_config(config)
     copy.set_weights(model.get_weights())

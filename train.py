@@ -53,7 +53,6 @@ from model import (
     dice_loss,
     dice_score,
     predicted_fraction,
-    set_precision,
 )
 
 CHECKPOINTS_DIR = "checkpoints"
@@ -359,9 +358,9 @@ class EpochKeeper(keras.callbacks.Callback):
 
 
 def save_model(model, path):
-    """Save a copy of a model that computes in float32 and is not compiled: it loads anywhere."""
-    copy = keras.Model.from_config(model.get_config())
-    set_precision(copy, "float32")
+    """Save the U-Net in float32, of Keras's own layers and not compiled: it loads anywhere."""
+    size, channels = model.input_shape[2:]
+    copy = build_unet(size, channels, model.get_layer("encoder1_a").filters)
     copy.set_weights(model.get_weights())
     with write_beside(path) as beside:
         copy.save(beside)
@@ -403,8 +402,7 @@ def train(settings, data_dir, folder, precision, strategy):
                 shutil.copyfile(folder / "unet.keras", beside)
         keras.utils.set_random_seed(seed)
         with strategy.scope():
-            model = build_unet(IMAGE_SIZE, 3, settings["filters"], fraction)
-            set_precision(model, precision)
+            model = build_unet(IMAGE_SIZE, 3, settings["filters"], fraction, precision)
             optimizer = keras.optimizers.Adam(
                 settings[f"{phase}_learning_rate"], global_clipnorm=settings["clip_norm"]
             )

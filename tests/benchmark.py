@@ -64,8 +64,7 @@ def network(filters, precision):
 
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(train.SEED)
-    unet = model.build_unet(filters=filters, polyp_fraction=0.15)
-    model.set_precision(unet, precision)
+    unet = model.build_unet(filters=filters, polyp_fraction=0.15, precision=precision)
     optimizer = keras.optimizers.Adam(train.BCE_LEARNING_RATE, global_clipnorm=train.CLIP_NORM)
     metrics = [model.dice_score, model.predicted_fraction]
     unet.compile(optimizer, keras.losses.binary_crossentropy, metrics=metrics)
@@ -518,7 +517,7 @@ def measure(archive, precision, torch, only):
     ratios, peaks = {}, {}
 
     def show(name, text, goal):
-        print(f"{name:56} {text:44} {goal}", flush=True)
+        print(f"{name:56} {text:36} {goal}", flush=True)
 
     for name, ours, others, goal in rows_of_rates(archive, precision, torch):
         if only in name:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from sklearn.metrics import f1_score
 
 import model as unet
+import train
 from data_preprocessing import InputError
 
 
@@ -122,6 +123,43 @@ def test_precision_changes_the_computation_and_not_the_weights(small):
     assert 0 < np.abs(rounded - exact).max() < 0.02
     unet.set_precision(network, "float32")
     np.testing.assert_array_equal(network(pictures), exact)
+
+
+def test_a_saved_network_of_mixed_precision_is_made_of_keras_layers(tmp_path):
+    network = unet.build_unet(32, filters=2, precision="mixed_bfloat16")
+    train.save_model(network, tmp_path / "unet.keras")
+    saved = keras.models.load_model(tmp_path / "unet.keras")
+    assert {type(layer).__module__.split(".")[0] for layer in saved.layers} == {"keras"}
+    assert {layer.compute_dtype for layer in saved.layers} == {"float32"}
+    for ours, theirs in zip(network.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_up_convolution_is_the_transposed_convolution():
+    plain = keras.layers.Conv2DTranspose(3, 2, strides=2, bias_initializer="random_normal")
+    fast = unet.UpConvolution(3, 2, strides=2)
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 4)).astype(np.float32)
+    expected = plain(x)
+    fast.build(x.shape)
+    fast.set_weights(plain.get_weights())
+    np.testing.assert_allclose(fast(x), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(unet.choose_precision() == "float32", reason="no hardware for bfloat16 here")
+@pytest.mark.parametrize("name", ["decoder1_up", "decoder1_b"])
+def test_mixed_precision_sums_the_gradient_of_a_bias_over_all_pixels(name):
+    network = unet.build_unet(filters=2, precision="mixed_bfloat16")
+    layer = network.get_layer(name)
+    inputs = tf.zeros((16, *layer.input.shape[1:]))
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.cast(layer(inputs), "float32"))
+        return tape.gradient(loss, [layer.kernel.value, layer.bias.value])
+
+    layer.bias.assign(np.ones(2))  # above the kink of the ReLU
+    np.testing.assert_allclose(gradients()[1], 16 * 128 * 128, rtol=0.01)
 
 
 def test_rounded_weights_predict_what_mixed_precision_does(small, tmp_path):
