@@ -52,6 +52,7 @@ from model import (
     choose_precision,
     dice_loss,
     dice_score,
+    load_unet,
     predicted_fraction,
 )
 
@@ -408,7 +409,7 @@ def train(settings, data_dir, folder, precision, strategy):
             )
             model.compile(optimizer, loss, metrics=[dice_score, predicted_fraction])
         if (resume / "bce.keras").exists():
-            model.load_weights(resume / "bce.keras")
+            model.set_weights(load_unet(resume / "bce.keras").get_weights())
         print(f"{phase}: up to {epochs} epochs of {len(pairs)} steps", flush=True)
         keeper = EpochKeeper(folder, rows, phase, epochs, pairs)
         with strategy.scope():
