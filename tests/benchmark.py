@@ -175,9 +175,10 @@ def predictor(filters, precision):
     """Return the function that evaluation.py predicts with."""
     import evaluation
     import model
+    import train
 
-    unet = network(filters, precision)
-    unet.save(path := Path(tempfile.mkdtemp()) / "unet.keras")
+    path = Path(tempfile.mkdtemp()) / "unet.keras"
+    train.save_model(network(filters, precision), path)
     return evaluation.make_predictor(model.load_unet(path, precision))
 
 
