@@ -331,7 +331,6 @@ class EpochKeeper(keras.callbacks.Callback):
         """Give a compiled model the weights and optimizer of the last backup; return its epoch."""
         if not self.backup.exists():
             return 0
-        model.optimizer.build(model.trainable_variables)
         model.load_weights(self.backup)
         return int(model.optimizer.iterations) // len(self.pairs)
 
@@ -378,6 +377,18 @@ def make_strategy(devices=None):
     return tf.distribute.get_strategy()
 
 
+def compile_unet(model, loss, learning_rate, clip_norm):
+    """Compile a model with Adam and the scores of history.csv.
+
+    All variables of both are made here: any that the first step made would have it traced twice.
+    """
+    optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=clip_norm)
+    optimizer.build(model.trainable_variables)
+    scores = (dice_score, predicted_fraction)
+    metrics = [keras.metrics.MeanMetricWrapper(score, score.__name__) for score in scores]
+    model.compile(optimizer, loss, metrics=metrics)
+
+
 def train(settings, data_dir, folder, precision, strategy):
     """Train through both phases, or what is left of them; return the rows of the history.
 
@@ -404,10 +415,8 @@ def train(settings, data_dir, folder, precision, strategy):
         keras.utils.set_random_seed(seed)
         with strategy.scope():
             model = build_unet(IMAGE_SIZE, 3, settings["filters"], fraction, precision)
-            optimizer = keras.optimizers.Adam(
-                settings[f"{phase}_learning_rate"], global_clipnorm=settings["clip_norm"]
-            )
-            model.compile(optimizer, loss, metrics=[dice_score, predicted_fraction])
+            learning_rate = settings[f"{phase}_learning_rate"]
+            compile_unet(model, loss, learning_rate, settings["clip_norm"])
         if (resume / "bce.keras").exists():
             model.set_weights(load_unet(resume / "bce.keras").get_weights())
         print(f"{phase}: up to {epochs} epochs of {len(pairs)} steps", flush=True)

@@ -65,9 +65,8 @@ def network(filters, precision):
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(train.SEED)
     unet = model.build_unet(filters=filters, polyp_fraction=0.15, precision=precision)
-    optimizer = keras.optimizers.Adam(train.BCE_LEARNING_RATE, global_clipnorm=train.CLIP_NORM)
-    metrics = [model.dice_score, model.predicted_fraction]
-    unet.compile(optimizer, keras.losses.binary_crossentropy, metrics=metrics)
+    loss = keras.losses.binary_crossentropy
+    train.compile_unet(unet, loss, train.BCE_LEARNING_RATE, train.CLIP_NORM)
     return unet
 
 

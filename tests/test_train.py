@@ -10,6 +10,7 @@ from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 import train
 from data_preprocessing import InputError, Split
+from model import build_unet, dice_loss
 
 SETTINGS = {
     "none": {},
@@ -195,6 +196,17 @@ def test_validation_is_never_augmented():
     batches = list(pairs.dataset().as_numpy_iterator())
     np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), split.images)
     np.testing.assert_array_equal(np.concatenate([masks for _, masks in batches]), split.masks)
+
+
+def test_the_training_step_is_traced_once():
+    """Neither the variables of Adam and the scores nor a shorter last batch have it traced anew."""
+    network = build_unet(size=32, filters=2)
+    train.compile_unet(network, dice_loss, 1e-3, 1.0)
+    traces = []
+    step = network.train_step
+    network.train_step = lambda data: traces.append(1) or step(data)
+    network.fit(train.Pairs(array_split(), 4).dataset(), epochs=2, shuffle=False, verbose=0)
+    assert len(traces) == 1
 
 
 def make_rows(scores, phase="bce", fraction=0.1, loss=0.5):
