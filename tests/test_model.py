@@ -105,6 +105,7 @@ def test_predicted_fraction_counts_from_the_threshold_on():
 
 def test_a_compiled_model_loads_with_plain_keras(small, tmp_path):
     small.compile("adam", unet.dice_loss, metrics=[unet.dice_score, unet.predicted_fraction])
+    small.optimizer.build(small.trainable_variables)
     small.save(tmp_path / "unet.keras")
     loaded = keras.models.load_model(tmp_path / "unet.keras")
     pictures = np.zeros((1, 32, 32, 3), np.uint8)
