@@ -24,35 +24,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
 
-from data_preprocessing import (
-    BLUE,
-    DATA_DIR,
-    GREEN,
-    ORANGE,
-    SKY,
-    YELLOW,
-    InputError,
-    Progress,
-    decode_image,
-    is_picture,
-    load_split,
-    load_summary,
-    outline,
-    read_file,
-    run,
-    save_sheet,
-    write_beside,
-)
 from model import THRESHOLD, choose_precision, load_unet
+from utils.dataset import load_split, load_summary
+from utils.figures import BLUE, GREEN, ORANGE, SKY, YELLOW, outline, save_figure, save_sheet
+from utils.files import InputError, Progress, input_errors, read_file, run, write_beside
+from utils.metrics import (
+    CURVE_BINS,
+    bootstrap_interval,
+    confusion_counts,
+    image_scores,
+    pooled_scores,
+    precision_recall,
+)
+from utils.pictures import decode_image, is_picture
 
+DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
 RESULTS_DIR = "results"
 BATCH_SIZE = 32
-BOOTSTRAP_SAMPLES = 10_000
-BOOTSTRAP_SEED = 42
-CURVE_BINS = 1000  # probability steps of the precision-recall curve
 
 
 # Prediction
@@ -81,87 +71,6 @@ def segment_picture(predict, picture, size):
     return (probability >= THRESHOLD).astype(np.uint8) * np.uint8(255)
 
 
-# Scores
-
-
-def count_pixels(masks, predictions):
-    """Return each image's true positive, false positive, false negative and true negative pixels.
-
-    masks, predictions: (n, height, width, 1), 0 or 1. Returns (n, 4) int.
-    """
-    masks = np.asarray(masks, bool).reshape(len(masks), -1)
-    predictions = np.asarray(predictions, bool).reshape(len(predictions), -1)
-    both = (masks & predictions).sum(axis=1)
-    predicted, polyp = predictions.sum(axis=1), masks.sum(axis=1)
-    return np.stack(
-        [both, predicted - both, polyp - both, masks.shape[1] - predicted - polyp + both], axis=1
-    )
-
-
-def image_scores(counts):
-    """Return Dice, IoU, precision and recall of each image, (n, 4) float, 0 to 1.
-
-    counts: (n, 4) as from `count_pixels`. An empty mask predicted empty scores 1 throughout; a
-    score that has no pixels to go by otherwise, such as the precision of nothing, is 0.
-    """
-    tp, fp, fn, _ = np.asarray(counts, float).T
-    fractions = [(2 * tp, 2 * tp + fp + fn), (tp, tp + fp + fn), (tp, tp + fp), (tp, tp + fn)]
-    empty = (tp + fp + fn == 0).astype(float)
-    return np.stack(
-        [np.divide(top, bottom, out=empty.copy(), where=bottom > 0) for top, bottom in fractions],
-        axis=1,
-    )
-
-
-def pooled_scores(counts):
-    """Return the scores of all pixels of a split taken together, as a dict of floats, 0 to 1.
-
-    counts: (n, 4) as from `count_pixels`. A score without pixels to go by is 0.
-    """
-    tp, fp, fn, tn = (int(n) for n in np.sum(counts, axis=0))
-
-    def ratio(top, bottom):
-        return top / bottom if bottom else 0.0
-
-    polyp_iou, background_iou = ratio(tp, tp + fp + fn), ratio(tn, tn + fp + fn)
-    return {
-        "mean_iou": (polyp_iou + background_iou) / 2,
-        "accuracy": ratio(tp + tn, tp + fp + fn + tn),
-        "precision": ratio(tp, tp + fp),
-        "recall": ratio(tp, tp + fn),
-        "f1": ratio(2 * tp, 2 * tp + fp + fn),
-        "polyp_iou": polyp_iou,
-    }
-
-
-def bootstrap_interval(values, groups, samples=BOOTSTRAP_SAMPLES, seed=BOOTSTRAP_SEED):
-    """Return the 95 % percentile interval of the mean of `values` (Efron 1979).
-
-    values: (n,) float; groups: (n,) int. Whole groups are drawn with replacement, since frames of
-    the same scene do not vary independently.
-    """
-    _, index = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(index, values), np.bincount(index)
-    random = np.random.default_rng(seed)
-    means = []
-    for _ in range(samples):
-        drawn = random.integers(len(sizes), size=len(sizes))
-        means.append(sums[drawn].sum() / sizes[drawn].sum())
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def precision_recall(histogram):
-    """Return precision and recall at the thresholds 0, 1 / CURVE_BINS, ... 1 as two arrays.
-
-    histogram: (2, CURVE_BINS + 1) int, the background's and the polyps' pixels by probability.
-    The precision of nothing is 1, as in scikit-learn.
-    """
-    fp, tp = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
-    precision = np.divide(tp, tp + fp, out=np.ones(len(tp)), where=tp + fp > 0)
-    return precision, tp / max(1, tp[0])
-
-
 # The test split
 
 
@@ -175,7 +84,7 @@ def evaluate(predict, split):
     for begin in range(0, len(split.names), BATCH_SIZE):
         rows = slice(begin, begin + BATCH_SIZE)
         masks, probabilities = split.masks[rows], predict(split.images[rows])
-        counts.append(count_pixels(masks, probabilities >= THRESHOLD))
+        counts.append(confusion_counts(masks, probabilities >= THRESHOLD))
         bins = (probabilities * CURVE_BINS).astype(np.int64) + np.int64(CURVE_BINS + 1) * masks
         histogram += np.bincount(bins.ravel(), minlength=histogram.size).reshape(histogram.shape)
         progress.advance(len(masks))
@@ -185,7 +94,7 @@ def evaluate(predict, split):
 def collect_metrics(counts, groups):
     """Return every score as a dict of its value, its definition and, where there is one, interval.
 
-    counts: (n, 4) as from `count_pixels`; groups: (n,) int, the images' scenes.
+    counts: (n, 4) as from `confusion_counts`; groups: (n,) int, the images' scenes.
     """
     at = f"threshold {THRESHOLD}"
     pooled = f"pixels pooled over the split, {at}"
@@ -253,17 +162,6 @@ def save_predictions(path, predict, split, dice, each=3):
     save_sheet(path, sheet, titles, title)
 
 
-def save_figure(path, title, x_label, y_label, draw):
-    """Save a figure of one pair of axes on which `draw(axes)` has drawn."""
-    figure = Figure((5.5, 4), layout="constrained")
-    axes = figure.subplots()
-    draw(axes)
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
-    axes.grid(alpha=0.3)
-    with write_beside(path) as beside:
-        figure.savefig(beside, dpi=100)
-
-
 def save_precision_recall(path, histogram, metrics):
     """Save precision_recall.png, with the operating point."""
     precision, recall = precision_recall(histogram)
@@ -323,7 +221,8 @@ def load_model(checkpoints):
 
     Raises InputError if either is missing.
     """
-    model = load_unet(Path(checkpoints) / "unet.keras", choose_precision())
+    with input_errors():
+        model = load_unet(Path(checkpoints) / "unet.keras", choose_precision())
     config = Path(checkpoints) / "config.json"
     return model, json.loads(read_file(config))
 

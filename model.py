@@ -11,31 +11,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-
-from data_preprocessing import (
-    BLUE,
-    GREEN,
-    IMAGE_SIZE,
-    ORANGE,
-    SKY,
-    YELLOW,
-    InputError,
-    run,
-    write_beside,
-)
 
 BASE_FILTERS = 64  # of the first block; each further block doubles them, up to 1,024
 BLOCKS = 4  # encoder blocks, and as many decoder blocks
 THRESHOLD = 0.5  # a pixel is called polyp from this probability on
 PRECISION = "auto"  # or "float32" or "mixed_bfloat16"
 FLOAT32_LAYERS = ("rescaling", "polyp")  # grey levels, and probabilities near 0 and 1, need digits
-ARCHITECTURE_PATH = "docs/architecture.png"
 
 
 def build_unet(
-    size=IMAGE_SIZE,
+    size=128,
     channels=3,
     filters=BASE_FILTERS,
     polyp_fraction=0.5,
@@ -48,35 +33,35 @@ def build_unet(
     bias starts at its log-odds, so that training does not begin by unlearning "half of everything
     is polyp" (Lin et al. 2017, arXiv:1708.02002, section 4.1). precision: see `choose_precision`.
     Returns a Keras model from (batch, size, size, channels), 0 to 255, to (batch, size, size, 1)
-    float32, 0 to 1. Raises InputError for a size that cannot be halved BLOCKS times.
+    float32, 0 to 1. Raises ValueError for a size that cannot be halved BLOCKS times.
     """
     if size % 2**BLOCKS:
-        raise InputError(f"IMAGE_SIZE {size}: must be a multiple of {2**BLOCKS}")
+        raise ValueError(f"size {size}: must be a multiple of {2**BLOCKS}")
     fraction = min(max(polyp_fraction, 1e-3), 1 - 1e-3)
     log_odds = float(np.log(fraction / (1 - fraction)))
 
     inputs = keras.Input((size, size, channels), name="picture")
-    x = layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(inputs)
+    x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="rescaling")(inputs)
     skips = []
     for block in range(BLOCKS):
-        x = two_convolutions(x, filters * 2**block, f"encoder{block + 1}")
+        x = conv_block(x, filters * 2**block, precision, f"encoder{block + 1}")
         skips.append(x)
-        x = layers.MaxPooling2D(2, name=f"encoder{block + 1}_pool")(x)
-    x = two_convolutions(x, filters * 2**BLOCKS, "bridge")
+        x = layers.MaxPooling2D(2, dtype=precision, name=f"encoder{block + 1}_pool")(x)
+    x = conv_block(x, filters * 2**BLOCKS, precision, "bottleneck")
     up_convolution = layers.Conv2DTranspose if precision == "float32" else UpConvolution
     for block in reversed(range(BLOCKS)):
         name = f"decoder{block + 1}"
-        x = up_convolution(filters * 2**block, 2, strides=2, name=f"{name}_up")(x)
-        x = layers.Concatenate(name=f"{name}_skip")([x, skips[block]])
-        x = two_convolutions(x, filters * 2**block, name)
+        x = up_convolution(filters * 2**block, 2, strides=2, dtype=precision, name=f"{name}_up")(x)
+        x = layers.Concatenate(dtype=precision, name=f"{name}_skip")([x, skips[block]])
+        x = conv_block(x, filters * 2**block, precision, name)
     bias = keras.initializers.Constant(log_odds)
-    outputs = layers.Conv2D(1, 1, activation="sigmoid", bias_initializer=bias, name="polyp")(x)
-    model = keras.Model(inputs, outputs, name="unet")
-    set_precision(model, precision)
-    return model
+    outputs = layers.Conv2D(
+        1, 1, activation="sigmoid", bias_initializer=bias, dtype="float32", name="polyp"
+    )(x)
+    return keras.Model(inputs, outputs, name="unet")
 
 
-def two_convolutions(x, filters, name):
+def conv_block(x, filters, precision, name):
     """Apply two 3x3 convolutions with ReLU, He-initialised (He et al. 2015, arXiv:1502.01852)."""
     for number in "ab":
         x = layers.Conv2D(
@@ -85,6 +70,7 @@ def two_convolutions(x, filters, name):
             padding="same",
             activation="relu",
             kernel_initializer="he_normal",
+            dtype=precision,
             name=f"{name}_{number}",
         )(x)
     return x
@@ -144,12 +130,12 @@ def choose_precision(setting=PRECISION):
     """Return "mixed_bfloat16" where the hardware multiplies in bfloat16, "float32" elsewhere.
 
     A GPU does from compute capability 8.0 on, a CPU with the flags amx_bf16 or avx512_bf16.
-    Raises InputError for an unknown setting.
+    Raises ValueError for an unknown setting.
     """
     if setting in ("float32", "mixed_bfloat16"):
         return setting
     if setting != "auto":
-        raise InputError(f'PRECISION {setting!r}: must be "auto", "float32" or "mixed_bfloat16"')
+        raise ValueError(f'PRECISION {setting!r}: must be "auto", "float32" or "mixed_bfloat16"')
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
@@ -159,15 +145,6 @@ def choose_precision(setting=PRECISION):
         flags = cpuinfo.read_text() if cpuinfo.exists() else ""
         made_for_it = "amx_bf16" in flags or "avx512_bf16" in flags
     return "mixed_bfloat16" if made_for_it else "float32"
-
-
-def set_precision(model, precision):
-    """Let a model compute in `precision` from its next trace on; its weights stay float32.
-
-    FLOAT32_LAYERS compute in float32 always.
-    """
-    for layer in model.layers:
-        layer.dtype_policy = "float32" if layer.name in FLOAT32_LAYERS else precision
 
 
 def round_weights(model):
@@ -187,66 +164,35 @@ def round_weights(model):
 def load_unet(path, precision="float32"):
     """Load a model that train.py has saved, to predict with in a precision that it names.
 
-    Raises InputError if there is none or it is damaged.
+    Raises ValueError if there is none or it is damaged.
     """
     if not Path(path).is_file():
-        raise InputError(f"{path}: no trained model there yet; run python train.py")
+        raise ValueError(f"{path}: no trained model there yet; run python train.py")
     try:
         model = keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"{path}: not a model that Keras can load; train it again") from error
+        raise ValueError(f"{path}: not a model that Keras can load; train it again") from error
     return round_weights(model) if precision == "mixed_bfloat16" else model
 
 
-def draw_architecture(path, size=IMAGE_SIZE, filters=BASE_FILTERS):
-    """Draw the network as a U of its blocks, each with its filters and its size in pixels."""
-    figure = Figure((10, 4.8), layout="constrained")
-    axes = figure.subplots()
-    axes.axis("off")
-    axes.set(xlim=(-1.9, 12.7), ylim=(-5.0, 0.75))
-    width, height, right, down = 1.5, 0.66, 1.16, 1.14  # of a box, and from box to box
-    levels = [*range(BLOCKS + 1), *reversed(range(BLOCKS))]
-    corners = [(right * column, -down * level) for column, level in enumerate(levels)]
-
-    def arrow(start, end, colour, style="-"):
-        line = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "linestyle": style}
-        axes.annotate("", end, start, arrowprops=line)
-
-    for column, (level, (x, y)) in enumerate(zip(levels, corners, strict=True)):
-        colour = SKY if column < BLOCKS else YELLOW if column == BLOCKS else ORANGE
-        axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="0.2"))
-        text = f"{filters * 2**level} filters\n{size // 2**level} x {size // 2**level}"
-        axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=9.5)
-        if column < BLOCKS:
-            partner = corners[-1 - column]
-            arrow((x + width, y + height / 2), (partner[0], y + height / 2), "0.5", "--")
-            arrow((x + width * 0.75, y), (x + width * 0.75 + 0.4, y - down + height), BLUE)
-        elif column < 2 * BLOCKS:
-            above = y + down
-            arrow((x + width * 0.75 - 0.15, y + height), (x + width * 0.75 + 0.25, above), GREEN)
-    arrow((-0.75, height / 2), (0, height / 2), "0.2")
-    arrow((corners[-1][0] + width, height / 2), (corners[-1][0] + width + 0.75, height / 2), "0.2")
-    axes.text(-0.8, height / 2, f"picture\n{size} x {size}\nRGB", ha="right", va="center")
-    end = corners[-1][0] + width + 0.8
-    axes.text(end, height / 2, f"polyp\n{size} x {size}\n0 to 1", ha="left", va="center")
-    legend = {
-        "a block: two 3 x 3 convolutions with ReLU": "0.2",
-        "2 x 2 max pooling": BLUE,
-        "2 x 2 transposed convolution": GREEN,
-        "skip connection, concatenated": "0.5",
-    }
-    for row, (text, colour) in enumerate(legend.items()):
-        axes.text(-1.8, -3.65 - 0.42 * row, text, color=colour, fontsize=9.5)
-    with write_beside(path) as beside:
-        figure.savefig(beside, dpi=100)
+def save_model(model, path):
+    """Save the U-Net in float32, of Keras's own layers and not compiled: it loads anywhere."""
+    size, channels = model.input_shape[2:]
+    copy = build_unet(size, channels, model.get_layer("encoder1_a").filters)
+    copy.set_weights(model.get_weights())
+    copy.save(path)
 
 
 def main():
     """Print the network's summary and draw it."""
-    build_unet().summary()
-    draw_architecture(ARCHITECTURE_PATH)
-    print(f"{ARCHITECTURE_PATH}: drawn")
+    from utils.figures import draw_architecture  # here: model.py alone can be copied anywhere
+
+    network = build_unet()
+    network.summary()
+    path = "docs/architecture.png"
+    draw_architecture(path, network.input_shape[1], BASE_FILTERS, BLOCKS)
+    print(f"{path}: drawn")
 
 
 if __name__ == "__main__":
-    run(main)
+    main()

@@ -13,13 +13,11 @@ Stopped in the middle, the same command goes on where it was. In checkpoints/ th
 """
 
 import argparse
-import csv
 import json
 import math
 import platform
 import shutil
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -27,23 +25,7 @@ import cv2
 import keras
 import numpy as np
 import tensorflow as tf
-from matplotlib.figure import Figure
-from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-from data_preprocessing import (
-    BLUE,
-    DATA_DIR,
-    IMAGE_SIZE,
-    ORANGE,
-    SKY,
-    InputError,
-    load_split,
-    load_summary,
-    outline,
-    run,
-    save_sheet,
-    write_beside,
-)
 from model import (
     BASE_FILTERS,
     PRECISION,
@@ -54,8 +36,15 @@ from model import (
     dice_score,
     load_unet,
     predicted_fraction,
+    save_model,
 )
+from utils.augmentation import Pairs, make_generator
+from utils.dataset import load_split, load_summary
+from utils.figures import SKY, outline, save_sheet
+from utils.files import InputError, input_errors, run, write_beside
+from utils.history import best_row, read_history, save_curves, write_history
 
+DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
 
 # The schedule. An epoch is one pass over the training split.
@@ -81,145 +70,13 @@ WORKERS = 2  # threads that augment while the network computes
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
 OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
-HISTORY_COLUMNS = [
-    *("phase", "epoch", "loss", "dice_score", "predicted_fraction"),
-    *("val_loss", "val_dice_score", "val_predicted_fraction", "seconds"),
-]
-BORDERS = {
-    "nearest": cv2.BORDER_REPLICATE,
-    "reflect": cv2.BORDER_REFLECT,
-    "constant": cv2.BORDER_CONSTANT,
-}
-DRAW_LOCK = threading.Lock()  # ImageDataGenerator draws from NumPy's one global state
-
-
-# Augmentation: one draw of a transform for picture and mask
-
-
-def make_generator(augmentation):
-    """Return the ImageDataGenerator that draws the transforms.
-
-    Raises InputError for a setting that it does not know, or that would not be carried out.
-    """
-    light_and_shape = {
-        *("rotation_range", "width_shift_range", "height_shift_range", "shear_range"),
-        *("zoom_range", "horizontal_flip", "vertical_flip", "fill_mode", "cval"),
-        *("brightness_range", "channel_shift_range"),
-    }
-    unknown = sorted(augmentation.keys() - light_and_shape)
-    if unknown:
-        raise InputError(f"AUGMENTATION: {unknown[0]!r} is none of {sorted(light_and_shape)}")
-    if augmentation.get("fill_mode", "nearest") not in BORDERS:
-        raise InputError(f"AUGMENTATION: fill_mode must be one of {', '.join(BORDERS)}")
-    try:
-        return ImageDataGenerator(**augmentation)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"AUGMENTATION: {error}") from error
-
-
-def draw_transform(generator, shape, seed):
-    """Draw the parameters of one transform, which depend on `seed` (0 to 2**32 - 1) alone."""
-    with DRAW_LOCK:
-        return generator.get_random_transform(shape, seed=seed)
-
-
-def affine_matrix(transform, height, width):
-    """Return the (2, 3) matrix that takes a point (x, y) of the result to one of the source.
-
-    It is the product that Keras's apply_affine_transform computes, with the flips, which Keras
-    does afterwards, multiplied in.
-    """
-    angle, shear = math.radians(transform["theta"]), math.radians(transform["shear"])
-    cos, sin = math.cos(angle), math.sin(angle)
-    rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    shift = np.array([[1, 0, transform["tx"]], [0, 1, transform["ty"]], [0, 0, 1]])
-    sheared = np.array([[1, -math.sin(shear), 0], [0, math.cos(shear), 0], [0, 0, 1]])
-    zoom = np.diag([transform["zx"], transform["zy"], 1])
-    x, y = width / 2 - 0.5, height / 2 - 0.5
-    to_center = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
-    from_center = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
-    matrix = to_center @ rotation @ shift @ sheared @ zoom @ from_center
-    if transform["flip_horizontal"]:
-        matrix = matrix @ [[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]]
-    if transform["flip_vertical"]:
-        matrix = matrix @ [[1, 0, 0], [0, -1, height - 1], [0, 0, 1]]
-    return matrix[:2]
-
-
-def augment(image, mask, transform, fill_mode="nearest", cval=0):
-    """Apply one drawn transform to a picture and its mask: one bilinear warp each, by OpenCV.
-
-    image: (height, width, 3) uint8; mask: (height, width, 1) uint8, 0 or 1. Returns the same
-    shapes and types; the mask is binary again, and 0 outside where fill_mode is "constant".
-    Brightness and channel shift change the picture alone.
-    """
-    height, width = mask.shape[:2]
-    matrix = affine_matrix(transform, height, width)
-    warp = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": BORDERS[fill_mode]}
-    image = cv2.warpAffine(image, matrix, (width, height), **warp, borderValue=(cval,) * 3)
-    mask = cv2.warpAffine(mask * np.uint8(255), matrix, (width, height), **warp)
-    if transform["channel_shift_intensity"] is not None:
-        shifted = image + transform["channel_shift_intensity"]
-        image = np.clip(shifted, image.min(), image.max()).round().astype(np.uint8)
-    if transform["brightness"] is not None:
-        image = cv2.convertScaleAbs(image, alpha=transform["brightness"])
-    return image, (mask >= 128).astype(np.uint8)[..., None]
-
-
-class Pairs:
-    """Batches of one split, read from disk as they are needed.
-
-    With a generator the pairs come in a new order and augmented in every epoch; order and draws
-    depend on the seed, the epoch and the position alone. Without one they come as they are.
-    """
-
-    def __init__(self, split, batch_size, generator=None, seed=()):
-        self.split, self.batch_size, self.generator, self.seed = split, batch_size, generator, seed
-        self.epoch = 0  # set before each epoch by EpochKeeper
-
-    def __len__(self):
-        return math.ceil(len(self.split.names) / self.batch_size)
-
-    def batch(self, step):
-        """Return (n, size, size, 3) uint8 pictures and (n, size, size, 1) uint8 masks, 0 or 1."""
-        count = len(self.split.names)
-        positions = slice(step * self.batch_size, min((step + 1) * self.batch_size, count))
-        if self.generator is None:
-            return self.split.images[positions], self.split.masks[positions]
-        random = np.random.default_rng([*self.seed, self.epoch])
-        order = random.permutation(count)[positions]
-        draws = random.integers(2**32, size=count)[positions]
-        images, masks = self.split.images[order], self.split.masks[order]
-        fill = {"fill_mode": self.generator.fill_mode, "cval": self.generator.cval}
-        for row, draw in enumerate(draws):
-            transform = draw_transform(self.generator, images.shape[1:], int(draw))
-            images[row], masks[row] = augment(images[row], masks[row], transform, **fill)
-        return images, masks
-
-    def dataset(self):
-        """Return one epoch as a tf.data.Dataset, made ahead of the training by WORKERS threads."""
-        size = self.split.images.shape[1]
-
-        def load(step):
-            types = [tf.uint8, tf.uint8]
-            images, masks = tf.numpy_function(self.batch, [step], types, stateful=False)
-            images.set_shape((None, size, size, 3))
-            masks.set_shape((None, size, size, 1))
-            return images, masks
-
-        # The autotuner sleeps ever longer, and the end of an epoch would wait until it wakes up
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        steps = tf.data.Dataset.range(len(self)).with_options(options)
-        return steps.map(load, num_parallel_calls=WORKERS, deterministic=True).prefetch(2)
 
 
 def save_augmented(path, pairs, count=8):
     """Save a sheet of the first training pairs as they are, and as the network sees them."""
     images, masks = pairs.batch(0)
     count = min(count, len(images))
-    random = np.random.default_rng([*pairs.seed, 0])
-    originals = pairs.split.images[random.permutation(len(pairs.split.names))[:count]]
+    originals = pairs.split.images[pairs.draw(0)[0][:count]]
     chosen = list(zip(images[:count], masks[:count], strict=True))
     rows = {
         "stored": originals,
@@ -228,32 +85,6 @@ def save_augmented(path, pairs, count=8):
     }
     titles = [f"pair {number + 1}" for number in range(count)]
     save_sheet(path, rows, titles, "The first training pairs of the first epoch")
-
-
-# The history, and what follows from it
-
-
-def read_history(path):
-    """Return the rows of history.csv, as numbers; an empty list if there is no file."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    types = dict.fromkeys(HISTORY_COLUMNS, float) | {"phase": str, "epoch": int}
-    return [{key: types[key](value) for key, value in row.items()} for row in rows]
-
-
-def write_history(path, rows):
-    """Write history.csv."""
-    with write_beside(path) as beside, open(beside, "w", newline="") as file:
-        writer = csv.DictWriter(file, HISTORY_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def best_row(rows):
-    """Return the row of the highest validation Dice, the first of equals."""
-    return max(rows, key=lambda row: row["val_dice_score"])
 
 
 def phase_is_over(rows, phase, epochs):
@@ -280,38 +111,6 @@ def check_health(rows, phase):
             f"train.py: no polyp predicted on the validation split for {COLLAPSED_EPOCHS} epochs:"
             f" the network has collapsed; {advice}"
         )
-
-
-def save_curves(path, rows):
-    """Save curves.png: loss, and Dice on the training and validation split, over both phases."""
-    figure = Figure((9, 3.6), layout="constrained")
-    loss_axes, dice_axes = figure.subplots(1, 2)
-    epochs = np.arange(1, len(rows) + 1)
-    best = rows.index(best_row(rows))
-    for axes, key in ((loss_axes, "loss"), (dice_axes, "dice_score")):
-        for phase, begin in {row["phase"]: None for row in rows}.items():
-            these = [i for i, row in enumerate(rows) if row["phase"] == phase]
-            begin = these[0]
-            for name, colour, label in (("", BLUE, "training"), ("val_", ORANGE, "validation")):
-                values = [rows[i][name + key] for i in these]
-                axes.plot(epochs[these], values, color=colour, label=None if begin else label)
-            if begin:
-                axes.axvline(begin + 0.5, color="0.6", linestyle=":", linewidth=1)
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-    loss_axes.set_ylabel("loss: cross-entropy, then Dice")
-    dice_axes.set_ylabel("Dice, mean over images, threshold 0.5")
-    dice_axes.set_ylim(0, 1)
-    score = rows[best]["val_dice_score"]
-    label = f"kept: epoch {best + 1}, {score:.3f}"
-    dice_axes.plot(best + 1, score, "o", color=ORANGE, label=label)
-    loss_axes.legend()
-    dice_axes.legend(loc="lower right")
-    with write_beside(path) as beside:
-        figure.savefig(beside, dpi=100)
-
-
-# Training
 
 
 class EpochKeeper(keras.callbacks.Callback):
@@ -347,23 +146,15 @@ class EpochKeeper(keras.callbacks.Callback):
         self.rows.append(row)
         check_health(self.rows, self.phase)
         if best_row(self.rows) is row:
-            save_model(self.model, self.folder / "unet.keras")
+            with write_beside(self.folder / "unet.keras") as beside:
+                save_model(self.model, beside)
         write_history(self.folder / "history.csv", self.rows)
         if time.monotonic() - self.drawn > DRAWING_INTERVAL:
-            save_curves(self.folder / "curves.png", self.rows)
+            save_curves(self.folder / "curves.png", self.rows, THRESHOLD)
             self.drawn = time.monotonic()
         with write_beside(self.backup) as beside:
             self.model.save_weights(beside)
         self.model.stop_training = phase_is_over(self.rows, self.phase, self.epochs)
-
-
-def save_model(model, path):
-    """Save the U-Net in float32, of Keras's own layers and not compiled: it loads anywhere."""
-    size, channels = model.input_shape[2:]
-    copy = build_unet(size, channels, model.get_layer("encoder1_a").filters)
-    copy.set_weights(model.get_weights())
-    with write_beside(path) as beside:
-        copy.save(beside)
 
 
 def make_strategy(devices=None):
@@ -396,7 +187,8 @@ def train(settings, data_dir, folder, precision, strategy):
     the same settings goes on.
     """
     training, validation = load_split("train", data_dir), load_split("validation", data_dir)
-    fraction = load_summary(data_dir)["polyp_fraction"]["train"]
+    summary = load_summary(data_dir)
+    size, fraction = summary["image_size"], summary["polyp_fraction"]["train"]
     generator = make_generator(settings["augmentation"])
     batch_size, seed = settings["batch_size"], settings["seed"]
     resume = folder / "resume"
@@ -404,7 +196,7 @@ def train(settings, data_dir, folder, precision, strategy):
     phases = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
     for number, (phase, loss) in enumerate(phases.items()):
         epochs = settings[f"{phase}_epochs"]
-        pairs = Pairs(training, batch_size, generator, seed=(seed, number))
+        pairs = Pairs(training, batch_size, WORKERS, generator, (seed, number))
         if number == 0:
             save_augmented(folder / "augmented.png", pairs)
         if phase_is_over(rows, phase, epochs):
@@ -413,8 +205,8 @@ def train(settings, data_dir, folder, precision, strategy):
             with write_beside(resume / "bce.keras") as beside:
                 shutil.copyfile(folder / "unet.keras", beside)
         keras.utils.set_random_seed(seed)
-        with strategy.scope():
-            model = build_unet(IMAGE_SIZE, 3, settings["filters"], fraction, precision)
+        with strategy.scope(), input_errors():
+            model = build_unet(size, 3, settings["filters"], fraction, precision)
             learning_rate = settings[f"{phase}_learning_rate"]
             compile_unet(model, loss, learning_rate, settings["clip_norm"])
         if (resume / "bce.keras").exists():
@@ -427,12 +219,12 @@ def train(settings, data_dir, folder, precision, strategy):
             pairs.dataset(),
             initial_epoch=initial_epoch,
             epochs=epochs,
-            validation_data=Pairs(validation, batch_size).dataset(),
+            validation_data=Pairs(validation, batch_size, WORKERS).dataset(),
             callbacks=[keeper],
             shuffle=False,  # Pairs does it, by the seed
             verbose=1 if sys.stdout.isatty() else 2,
         )
-    save_curves(folder / "curves.png", rows)
+    save_curves(folder / "curves.png", rows, THRESHOLD)
     shutil.rmtree(resume)
     return rows
 
@@ -444,7 +236,7 @@ def collect_settings(arguments, summary):
     """Return everything that decides what comes out of a training, as config.json keeps it."""
     return {
         "filters": arguments.filters,
-        "image_size": IMAGE_SIZE,
+        "image_size": summary["image_size"],
         "bce_epochs": arguments.epochs[0],
         "bce_learning_rate": BCE_LEARNING_RATE,
         "dice_epochs": arguments.epochs[1],
@@ -546,14 +338,11 @@ def main():
     """Train with the constants above and the command line's changes to them."""
     arguments = parse_arguments()
     summary = load_summary(arguments.data)
-    if summary["image_size"] != IMAGE_SIZE:
-        raise InputError(
-            f"{arguments.data}: its pictures have {summary['image_size']} pixels a side, IMAGE_SIZE"
-            f" is {IMAGE_SIZE}; run python data_preprocessing.py again"
-        )
     folder = Path(arguments.checkpoints)
     settings = collect_settings(arguments, summary)
-    precision, strategy = choose_precision(), make_strategy()
+    with input_errors():
+        precision = choose_precision()
+    strategy = make_strategy()
     machine = describe_machine(precision, strategy)
     evaluate = "python evaluation.py"
     for flag, value, default in (
@@ -567,10 +356,10 @@ def main():
 
     tf.config.experimental.enable_op_determinism()
     cv2.setNumThreads(1)
-    pairs = summary["pairs"]
+    pairs, size = summary["pairs"], summary["image_size"]
     print(
         f"{', '.join(machine['devices'])}; precision {precision}; {pairs['train']:,} training and"
-        f" {pairs['validation']:,} validation pairs of {IMAGE_SIZE} x {IMAGE_SIZE};"
+        f" {pairs['validation']:,} validation pairs of {size} x {size};"
         f" {arguments.filters} filters; batch {arguments.batch_size}; seed {arguments.seed}",
         flush=True,
     )

@@ -33,15 +33,13 @@ from data_preprocessing import (  # noqa: E402
     ARCHIVE_PATH,
     DATA_DIR,
     IMAGE_SIZE,
-    ORANGE,
-    SKY,
     archive_source,
-    binary_mask,
-    load_split,
-    run,
     write_arrays,
-    write_beside,
 )
+from utils.dataset import load_split  # noqa: E402
+from utils.figures import ORANGE, SKY  # noqa: E402
+from utils.files import run, write_beside  # noqa: E402
+from utils.pictures import binary_mask  # noqa: E402
 
 DATA = ROOT / DATA_DIR
 CHART_PATH = ROOT / "docs/speed.png"
@@ -78,8 +76,10 @@ def training_pairs():
     import train
 
     cv2.setNumThreads(1)
-    generator = train.make_generator(train.AUGMENTATION)
-    return train.Pairs(load_split("train", DATA), BATCH_SIZE, generator, (0, 0))
+    from utils.augmentation import Pairs, make_generator
+
+    split = load_split("train", DATA)
+    return Pairs(split, BATCH_SIZE, train.WORKERS, make_generator(train.AUGMENTATION), (0, 0))
 
 
 def end_to_end(filters, precision):
@@ -175,10 +175,9 @@ def predictor(filters, precision):
     """Return the function that evaluation.py predicts with."""
     import evaluation
     import model
-    import train
 
     path = Path(tempfile.mkdtemp()) / "unet.keras"
-    train.save_model(network(filters, precision), path)
+    model.save_model(network(filters, precision), path)
     return evaluation.make_predictor(model.load_unet(path, precision))
 
 

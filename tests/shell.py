@@ -1,9 +1,13 @@
-"""How the tests run the scripts as a user does."""
+"""What tests share: running scripts as a user does, and small made-up data."""
 
 import csv
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+
+from utils.dataset import Split
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,3 +35,18 @@ def read_rows(path):
         return []
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def array_split(count=11, size=32):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, size, size, 3), np.uint8)
+    masks = (random.random((count, size, size, 1)) < 0.3).astype(np.uint8)
+    return Split(images, masks, [f"{n:02d}" for n in range(count)], np.arange(count))
+
+
+def make_rows(scores, phase="bce", fraction=0.1, loss=0.5):
+    common = {"phase": phase, "loss": loss, "dice_score": 0.5, "predicted_fraction": 0.1}
+    common |= {"val_loss": 0.6, "val_predicted_fraction": fraction, "seconds": 1.5}
+    return [
+        common | {"epoch": epoch + 1, "val_dice_score": score} for epoch, score in enumerate(scores)
+    ]

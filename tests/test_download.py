@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-import data_preprocessing as data
-from data_preprocessing import InputError
+from utils import download as room
+from utils.files import InputError
 
 ROOT = Path(__file__).parents[1]
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -76,8 +76,8 @@ def server():
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
-    monkeypatch.setattr(data, "DOWNLOAD_BACKOFF", 0.01)
-    monkeypatch.setattr(data, "DOWNLOAD_TIMEOUT", (2, 0.3))
+    monkeypatch.setattr(room, "BACKOFF", 0.01)
+    monkeypatch.setattr(room, "TIMEOUT", (2, 0.3))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def part_of(path):
 
 
 def download(server, path):
-    data.download_archive(server.url, path, len(CONTENT), SHA256)
+    room.download_archive(server.url, path, len(CONTENT), SHA256)
 
 
 def assert_downloaded(path):
@@ -215,7 +215,7 @@ def test_no_server_is_reported(server, path):
     server.server_close()
     url = "http://127.0.0.1:1/archive.zip"
     with pytest.raises(InputError) as error:
-        data.download_archive(url, path, len(CONTENT), SHA256)
+        room.download_archive(url, path, len(CONTENT), SHA256)
     assert_ways_on(error, url, "no connection")
 
 
@@ -244,7 +244,8 @@ import data_preprocessing as data
 data.ARCHIVE_URL = {server.url!r}
 data.ARCHIVE_BYTES = {len(content)}
 data.ARCHIVE_SHA256 = {hashlib.sha256(content).hexdigest()!r}
-data.DOWNLOAD_BACKOFF = 0.01
+import utils.download
+utils.download.BACKOFF = 0.01
 data.run(data.main)
 """
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}

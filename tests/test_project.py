@@ -9,29 +9,31 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ["data_preprocessing", "model", "train", "evaluation"]
 PACKAGES = {"tensorflow", "keras", "numpy", "cv2", "sklearn", "matplotlib", "requests"}
-IMPORTED = {
-    "data_preprocessing": set(),
-    "model": {"data_preprocessing"},
-    "train": {"data_preprocessing", "model"},
-    "evaluation": {"data_preprocessing", "model"},
+SCRIPTS = {
+    "data_preprocessing": {"utils"},
+    "model": set(),
+    "train": {"model", "utils"},
+    "evaluation": {"model", "utils"},
 }
+ROOMS = {f"utils/{path.stem}": {"utils"} for path in (ROOT / "utils").glob("*.py")}
 
 
-def imports_of(script):
-    tree = ast.parse((ROOT / f"{script}.py").read_text())
-    for node in ast.walk(tree):
+def imports_of(module):
+    """Return the names that a module imports when it is imported."""
+    found = set()
+    nodes = list(ast.parse((ROOT / f"{module}.py").read_text()).body)
+    for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (name.name.split(".")[0] for name in node.names)
+            found |= {name.name.split(".")[0] for name in node.names}
         elif isinstance(node, ast.ImportFrom):
-            yield node.module.split(".")[0]
+            found.add(node.module.split(".")[0])
+    return {name for name in found if name not in sys.stdlib_module_names}
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_scripts_import_the_six_packages_and_downwards_only(script):
-    others = {name for name in imports_of(script) if name not in sys.stdlib_module_names}
-    assert others - PACKAGES == IMPORTED[script]
+@pytest.mark.parametrize("module", [*SCRIPTS, *ROOMS])
+def test_modules_import_the_six_packages_and_downwards_only(module):
+    assert imports_of(module) - PACKAGES <= (SCRIPTS | ROOMS)[module]
 
 
 def test_the_checks_of_the_readme_are_those_of_ci():

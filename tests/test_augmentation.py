@@ -1,0 +1,196 @@
+"""Picture and mask in step, draws that repeat, batches of a split."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+from shell import array_split
+from train import AUGMENTATION
+from utils import augmentation
+from utils.files import InputError
+
+SETTINGS = {
+    "none": {},
+    "rotation": {"rotation_range": 40},
+    "width shift": {"width_shift_range": 0.2},
+    "height shift": {"height_shift_range": 0.2},
+    "shift in pixels": {"width_shift_range": [-7, 0, 7], "height_shift_range": 5},
+    "shear": {"shear_range": 20},
+    "zoom": {"zoom_range": 0.3},
+    "flips": {"horizontal_flip": True, "vertical_flip": True},
+    "all shapes": {"rotation_range": 30, "shear_range": 10, **AUGMENTATION},
+    "reflect": {"rotation_range": 30, "fill_mode": "reflect"},
+    "the original": AUGMENTATION,
+}
+
+
+LIGHT = {
+    "brightness": {"brightness_range": (0.5, 1.2)},
+    "channel shift": {"channel_shift_range": 60},
+    "both": {"brightness_range": (0.5, 1.2), "channel_shift_range": 60},
+}
+
+
+def smooth_picture(size=64, seed=0):
+    noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)
+
+
+def blob_mask(size=64):
+    mask = np.zeros((size, size), np.uint8)
+    cv2.ellipse(mask, (size * 2 // 5, size // 3), (size // 4, size // 6), 25, 0, 360, 1, -1)
+    return mask[..., None]
+
+
+def augmented(settings, image, mask, seed):
+    generator = augmentation.make_generator(settings)
+    transform = augmentation.draw_transform(generator, image.shape, seed)
+    return augmentation.augment(image, mask, transform, generator.fill_mode, generator.cval)
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_the_warp_matches_keras(settings):
+    """Both bilinear; border "nearest" is OpenCV's REPLICATE, "reflect" its REFLECT."""
+    image, mask = smooth_picture(), blob_mask()
+    stock = ImageDataGenerator(**settings)
+    for seed in range(20):
+        ours, our_mask = augmented(settings, image, mask, seed)
+        transform = stock.get_random_transform(image.shape, seed=seed)
+        theirs = stock.apply_transform(image.astype(np.float32), transform)
+        their_mask = stock.apply_transform(mask.astype(np.float32), transform) >= 0.5
+        difference = np.abs(ours - theirs)
+        assert difference.max() <= 1.0  # rounding to whole numbers is 0.5 of it
+        assert difference.mean() <= 0.3
+        assert (our_mask != their_mask).mean() <= 0.002
+
+
+@pytest.mark.parametrize("settings", LIGHT.values(), ids=LIGHT)
+def test_changes_of_light_match_keras_and_leave_the_mask_alone(settings):
+    image, mask = smooth_picture(), blob_mask()
+    stock = ImageDataGenerator(**settings)
+    for seed in range(20):
+        ours, our_mask = augmented(settings, image, mask, seed)
+        transform = stock.get_random_transform(image.shape, seed=seed)
+        theirs = stock.apply_transform(image.astype(np.float32), transform)
+        assert np.abs(ours - theirs).max() <= 2.5
+        np.testing.assert_array_equal(our_mask, mask)
+
+
+@pytest.mark.parametrize("light", [{}, *LIGHT.values()], ids=["no light", *LIGHT])
+@pytest.mark.parametrize("shape", SETTINGS.values(), ids=SETTINGS)
+def test_picture_and_mask_stay_in_step(shape, light):
+    """The red channel shows the mask itself: the two must move alike."""
+    mask = blob_mask()
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[..., 0] = 90 + 60 * mask[..., 0]
+    image[:, 32:, 1] = 255  # so that no change of light runs into the picture's own limits
+    moved = 0
+    for seed in range(15):
+        new_image, new_mask = augmented({**shape, **light}, image, mask, seed)
+        red = new_image[..., 0].astype(int)
+        seen = red > (red.min() + red.max()) / 2
+        assert (seen != new_mask[..., 0].astype(bool)).mean() <= 0.002
+        moved += (new_mask != mask).any()
+    assert moved >= 8 or not shape
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS.values(), *LIGHT.values()])
+def test_shapes_types_and_binary_masks(settings):
+    image, mask = augmented(settings, smooth_picture(), blob_mask(), seed=3)
+    assert (image.shape, image.dtype) == ((64, 64, 3), np.uint8)
+    assert (mask.shape, mask.dtype) == ((64, 64, 1), np.uint8)
+    assert set(np.unique(mask)) <= {0, 1}
+
+
+def test_a_constant_border_is_background():
+    settings = {"width_shift_range": [32], "fill_mode": "constant", "cval": 99}
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.ones((64, 64, 1), np.uint8)
+    image, mask = augmented(settings, image, mask, seed=1)
+    outside = image[..., 0] == 99
+    assert 0.45 < outside.mean() < 0.55
+    assert not mask[..., 0][outside].any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"rescale": 0.1}, "rescale"),
+        ({"zoom": 0.1}, "zoom"),
+        ({"fill_mode": "wrap"}, "fill_mode"),
+        ({"zoom_range": "much"}, "AUGMENTATION"),
+    ],
+)
+def test_a_setting_that_would_not_be_carried_out_is_refused(settings, word):
+    with pytest.raises(InputError, match=word):
+        augmentation.make_generator(settings)
+
+
+def training_pairs(epoch=0, seed=(1, 0), workers=2):
+    pairs = augmentation.Pairs(
+        array_split(), 4, workers, augmentation.make_generator(AUGMENTATION), seed
+    )
+    pairs.epoch = epoch
+    return pairs
+
+
+def test_batches_do_not_depend_on_order_or_threads():
+    pairs = training_pairs()
+    expected = [pairs.batch(step) for step in range(len(pairs))]
+    np.random.seed(7)
+    with ThreadPoolExecutor(8) as pool:
+        steps = [2, 0, 1] * 20
+        for step, (images, masks) in zip(steps, pool.map(pairs.batch, steps), strict=True):
+            np.testing.assert_array_equal(images, expected[step][0])
+            np.testing.assert_array_equal(masks, expected[step][1])
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_dataset_is_the_batches_in_order(workers):
+    pairs = training_pairs(epoch=3, workers=workers)
+    batches = list(pairs.dataset().as_numpy_iterator())
+    assert [len(images) for images, _ in batches] == [4, 4, 3]
+    for step, (images, masks) in enumerate(batches):
+        np.testing.assert_array_equal(images, pairs.batch(step)[0])
+        np.testing.assert_array_equal(masks, pairs.batch(step)[1])
+
+
+def test_no_autotuner_keeps_an_epoch_from_ending():
+    """Its thread sleeps for 10, 20, 40 ms and so on, and often the iterator's end waits for it."""
+    assert training_pairs().dataset().options().autotune.enabled is False
+
+
+@pytest.mark.parametrize("other", [{"epoch": 1}, {"seed": (2, 0)}, {"seed": (1, 1)}])
+def test_epochs_seeds_and_phases_draw_differently(other):
+    assert (training_pairs().batch(0)[0] != training_pairs(**other).batch(0)[0]).any()
+
+
+def test_an_epoch_is_one_pass_over_the_split():
+    split = array_split()
+    pairs = augmentation.Pairs(split, 4, 2, augmentation.make_generator({}), (1, 0))
+    seen = np.concatenate([pairs.batch(step)[0] for step in range(len(pairs))])
+    order = [int(np.flatnonzero((split.images == image).all(axis=(1, 2, 3)))[0]) for image in seen]
+    assert sorted(order) == list(range(11))
+    assert order != list(range(11))
+
+
+def test_pairs_stay_pairs():
+    split = array_split()
+    split = split._replace(masks=(split.images[..., :1] >= 128).astype(np.uint8))
+    pairs = augmentation.Pairs(
+        split, 4, 2, augmentation.make_generator({"vertical_flip": True}), (1, 0)
+    )
+    for step in range(len(pairs)):
+        images, masks = pairs.batch(step)
+        np.testing.assert_array_equal(images[..., :1] >= 128, masks)
+
+
+def test_validation_is_never_augmented():
+    split = array_split()
+    pairs = augmentation.Pairs(split, 4, 2)
+    pairs.epoch = 5
+    batches = list(pairs.dataset().as_numpy_iterator())
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), split.images)
+    np.testing.assert_array_equal(np.concatenate([masks for _, masks in batches]), split.masks)

@@ -1,0 +1,113 @@
+"""Reading a prepared data set: splits files, rows, summaries, good and bad."""
+
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from data_preprocessing import SPLITS_PATH
+from utils import dataset
+from utils.files import InputError
+
+
+def write_splits(path, lines, header="name,group,split,fold"):
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+GOOD_LINES = ["a,0,train,1", "b,0,train,1", "c,1,validation,2", "d,2,test,0"]
+
+
+def test_a_splits_file_is_read_in_the_order_of_the_names(tmp_path):
+    path = write_splits(tmp_path / "mine.csv", GOOD_LINES[::-1])
+    groups, split, folds = dataset.read_splits(path, ["a", "b", "c", "d"])
+    assert groups.tolist() == [0, 0, 1, 2]
+    assert split.tolist() == ["train", "train", "validation", "test"]
+    assert folds.tolist() == [1, 1, 2, 0]
+
+
+BAD_SPLITS = {
+    "unknown name": ([*GOOD_LINES, "e,3,test,0"], "e is unknown"),
+    "missing name": ([*GOOD_LINES[:3], "x,2,test,0"], "d is missing"),
+    "doubled name": ([*GOOD_LINES, "a,0,train,1"], "line 6: a stands there twice"),
+    "unknown split": ([*GOOD_LINES[:3], "d,2,testing,0"], "line 5: split 'testing'"),
+    "no number": ([*GOOD_LINES[:3], "d,two,test,0"], "line 5: group and fold"),
+    "short line": ([*GOOD_LINES[:3], "d,2,test"], "line 5: group and fold"),
+    "parted group": (["a,0,train,1", "b,0,test,0"], "line 3: group 0 stands in two splits"),
+    "no test split": ([*GOOD_LINES[:3], "d,2,train,1"], "no pair is in the split test"),
+    "empty": ([], "a is missing"),
+}
+
+
+@pytest.mark.parametrize(("lines", "words"), BAD_SPLITS.values(), ids=BAD_SPLITS)
+def test_bad_splits_files_are_refused_in_a_line(lines, words, tmp_path):
+    path = write_splits(tmp_path / "mine.csv", lines)
+    with pytest.raises(InputError) as error:
+        dataset.read_splits(path, ["a", "b", "c", "d"])
+    assert str(error.value).startswith(f"{path}")
+    assert words in str(error.value)
+
+
+def test_a_splits_file_with_another_header_or_none_is_refused(tmp_path):
+    path = write_splits(tmp_path / "mine.csv", GOOD_LINES, header="name,split")
+    with pytest.raises(InputError, match="first line must be name,group,split,fold"):
+        dataset.read_splits(path, ["a", "b", "c", "d"])
+    with pytest.raises(InputError, match=r"none\.csv: No such file"):
+        dataset.read_splits(tmp_path / "none.csv", ["a"])
+
+
+def test_the_splits_of_hyperkvasir_leak_nothing():
+    with open(SPLITS_PATH, newline="") as file:
+        lines = list(csv.DictReader(file))
+    names = [line["name"] for line in lines]
+    assert len(set(names)) == 1000
+    assert names == sorted(names)
+    groups, split, folds = dataset.read_splits(SPLITS_PATH, names)  # parts no group
+    assert [(split == name).sum() for name in dataset.SPLITS] == [720, 80, 200]
+    np.testing.assert_array_equal(split == "test", folds == 0)
+    assert all(len(set(folds[groups == group])) == 1 for group in np.unique(groups))
+    group_of = dict(zip(names, groups, strict=True))
+    for first, second in (
+        ("cju30bmab08bi0835mvlr6e0r", "cju77k828z46w0871r0avuoo9"),
+        ("cju3tp94kfstl08181awh6z49", "cjyzk8qieoboa0848ogj51wwm"),
+    ):
+        assert group_of[first] == group_of[second]
+
+
+def test_a_split_comes_as_it_was_stored(demo):
+    images, masks = (np.load(demo / f"{kind}.npy") for kind in ("images", "masks"))
+    with open(demo / "splits.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    for name in dataset.SPLITS:
+        split = dataset.load_split(name, demo)
+        rows = [row for row, line in enumerate(lines) if line["split"] == name]
+        assert split.names == [lines[row]["name"] for row in rows]
+        assert split.groups.tolist() == [int(lines[row]["group"]) for row in rows]
+        assert split.images.shape == (len(rows), 128, 128, 3)
+        np.testing.assert_array_equal(split.images[:], images[rows])
+        np.testing.assert_array_equal(np.asarray(split.masks), masks[rows])
+        np.testing.assert_array_equal(split.images[2], images[rows[2]])
+        np.testing.assert_array_equal(split.masks[[3, 1]], masks[[rows[3], rows[1]]])
+
+
+def test_arrays_that_end_too_early_are_named(demo, tmp_path):
+    shutil.copytree(demo, tmp_path / "cut")
+    file = tmp_path / "cut/images.npy"
+    rows = dataset.Rows(file, [119])
+    os.truncate(file, file.stat().st_size - 1)
+    with pytest.raises(InputError, match=r"images\.npy: is cut off; prepare the data set again"):
+        rows[:]
+    with pytest.raises(InputError, match=r"images\.npy: is damaged; prepare the data set again"):
+        dataset.load_split("test", tmp_path / "cut")
+
+
+def test_without_a_data_set_the_message_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match=r"no data set there yet; run python data_preproc"):
+        dataset.load_split("train", tmp_path)
+
+
+def test_an_unknown_split_is_refused(demo):
+    with pytest.raises(InputError, match="'val': none of train, validation, test"):
+        dataset.load_split("val", demo)

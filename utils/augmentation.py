@@ -1,0 +1,144 @@
+"""Augmentation: one transform for a picture and its mask, and the batches of a split."""
+
+import math
+import threading
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+from utils.files import InputError
+
+BORDERS = {
+    "nearest": cv2.BORDER_REPLICATE,
+    "reflect": cv2.BORDER_REFLECT,
+    "constant": cv2.BORDER_CONSTANT,
+}
+DRAW_LOCK = threading.Lock()  # ImageDataGenerator draws from NumPy's one global state
+
+
+def make_generator(augmentation):
+    """Return the ImageDataGenerator that draws the transforms.
+
+    Raises InputError for a setting that it does not know, or that would not be carried out.
+    """
+    light_and_shape = {
+        *("rotation_range", "width_shift_range", "height_shift_range", "shear_range"),
+        *("zoom_range", "horizontal_flip", "vertical_flip", "fill_mode", "cval"),
+        *("brightness_range", "channel_shift_range"),
+    }
+    unknown = sorted(augmentation.keys() - light_and_shape)
+    if unknown:
+        raise InputError(f"AUGMENTATION: {unknown[0]!r} is none of {sorted(light_and_shape)}")
+    if augmentation.get("fill_mode", "nearest") not in BORDERS:
+        raise InputError(f"AUGMENTATION: fill_mode must be one of {', '.join(BORDERS)}")
+    try:
+        return ImageDataGenerator(**augmentation)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"AUGMENTATION: {error}") from error
+
+
+def draw_transform(generator, shape, seed):
+    """Draw the parameters of one transform, which depend on `seed` (0 to 2**32 - 1) alone."""
+    with DRAW_LOCK:
+        return generator.get_random_transform(shape, seed=seed)
+
+
+def affine_matrix(transform, height, width):
+    """Return the (2, 3) matrix that takes a point (x, y) of the result to one of the source.
+
+    It is the product that Keras's apply_affine_transform computes, with the flips, which Keras
+    does afterwards, multiplied in.
+    """
+    angle, shear = math.radians(transform["theta"]), math.radians(transform["shear"])
+    cos, sin = math.cos(angle), math.sin(angle)
+    rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    shift = np.array([[1, 0, transform["tx"]], [0, 1, transform["ty"]], [0, 0, 1]])
+    sheared = np.array([[1, -math.sin(shear), 0], [0, math.cos(shear), 0], [0, 0, 1]])
+    zoom = np.diag([transform["zx"], transform["zy"], 1])
+    x, y = width / 2 - 0.5, height / 2 - 0.5
+    to_center = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+    from_center = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
+    matrix = to_center @ rotation @ shift @ sheared @ zoom @ from_center
+    if transform["flip_horizontal"]:
+        matrix = matrix @ [[-1, 0, width - 1], [0, 1, 0], [0, 0, 1]]
+    if transform["flip_vertical"]:
+        matrix = matrix @ [[1, 0, 0], [0, -1, height - 1], [0, 0, 1]]
+    return matrix[:2]
+
+
+def augment(image, mask, transform, fill_mode="nearest", cval=0):
+    """Apply one drawn transform to a picture and its mask: one bilinear warp each, by OpenCV.
+
+    image: (height, width, 3) uint8; mask: (height, width, 1) uint8, 0 or 1. Returns the same
+    shapes and types; the mask is binary again, and 0 outside where fill_mode is "constant".
+    Brightness and channel shift change the picture alone.
+    """
+    height, width = mask.shape[:2]
+    matrix = affine_matrix(transform, height, width)
+    warp = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": BORDERS[fill_mode]}
+    image = cv2.warpAffine(image, matrix, (width, height), **warp, borderValue=(cval,) * 3)
+    mask = cv2.warpAffine(mask * np.uint8(255), matrix, (width, height), **warp)
+    if transform["channel_shift_intensity"] is not None:
+        shifted = image + transform["channel_shift_intensity"]
+        image = np.clip(shifted, image.min(), image.max()).round().astype(np.uint8)
+    if transform["brightness"] is not None:
+        image = cv2.convertScaleAbs(image, alpha=transform["brightness"])
+    return image, (mask >= 128).astype(np.uint8)[..., None]
+
+
+class Pairs:
+    """Batches of one split, read from disk as they are needed.
+
+    With a generator the pairs come in a new order and augmented in every epoch; order and draws
+    depend on the seed, the epoch and the position alone. Without one they come as they are.
+    """
+
+    def __init__(self, split, batch_size, workers, generator=None, seed=()):
+        self.split, self.batch_size, self.workers = split, batch_size, workers
+        self.generator, self.seed = generator, seed
+        # Set before each epoch of a training; keras.utils.PyDataset counts by itself, but from 0,
+        # also in a training that goes on, and its queue takes a twentieth of the speed
+        self.epoch = 0
+
+    def __len__(self):
+        return math.ceil(len(self.split.names) / self.batch_size)
+
+    def draw(self, step):
+        """Return the rows of a batch and the seeds of their transforms, (n,) int each."""
+        count = len(self.split.names)
+        positions = slice(step * self.batch_size, min((step + 1) * self.batch_size, count))
+        if self.generator is None:
+            return np.arange(count)[positions], np.zeros(count, int)[positions]
+        random = np.random.default_rng([*self.seed, self.epoch])
+        return random.permutation(count)[positions], random.integers(2**32, size=count)[positions]
+
+    def batch(self, step):
+        """Return (n, size, size, 3) uint8 pictures and (n, size, size, 1) uint8 masks, 0 or 1."""
+        rows, draws = self.draw(step)
+        images, masks = self.split.images[rows], self.split.masks[rows]
+        if self.generator is None:
+            return images, masks
+        fill = {"fill_mode": self.generator.fill_mode, "cval": self.generator.cval}
+        for row, draw in enumerate(draws):
+            transform = draw_transform(self.generator, images.shape[1:], int(draw))
+            images[row], masks[row] = augment(images[row], masks[row], transform, **fill)
+        return images, masks
+
+    def dataset(self):
+        """Return one epoch as a tf.data.Dataset, made ahead by `workers` threads."""
+        size = self.split.images.shape[1]
+
+        def load(step):
+            types = [tf.uint8, tf.uint8]
+            images, masks = tf.numpy_function(self.batch, [step], types, stateful=False)
+            images.set_shape((None, size, size, 3))
+            masks.set_shape((None, size, size, 1))
+            return images, masks
+
+        # The autotuner sleeps ever longer, and the end of an epoch would wait until it wakes up
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        steps = tf.data.Dataset.range(len(self)).with_options(options)
+        return steps.map(load, num_parallel_calls=self.workers, deterministic=True).prefetch(2)

@@ -1,0 +1,135 @@
+"""Reading a prepared data set: its rows from disk, its splits, its summary."""
+
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.files import InputError
+
+SPLITS = ("train", "validation", "test")
+SPLIT_COLUMNS = ["name", "group", "split", "fold"]
+
+
+class Rows:
+    """Chosen rows of an .npy file, read when they are indexed.
+
+    Nothing stays in the process's memory: a data set larger than it can be trained on. Raises
+    InputError for a file that is damaged or ends too early.
+    """
+
+    def __init__(self, path, rows):
+        self.path, self.rows = Path(path), np.asarray(rows)
+        try:
+            whole = np.load(self.path, mmap_mode="r")
+        except ValueError as error:
+            raise InputError(f"{self.path}: is damaged; prepare the data set again") from error
+        self.dtype, self.shape = whole.dtype, (len(self.rows), *whole.shape[1:])
+        self.begin = whole.offset  # of the first row in the file, in bytes
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, positions):
+        # Not through a memory map: mapping and unmapping makes threads wait for each other
+        rows = self.rows[positions]
+        result = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        with open(self.path, "rb", buffering=0) as file:
+            for number, row in zip(rows.flat, result.reshape(-1, *self.shape[1:]), strict=True):
+                file.seek(self.begin + int(number) * row.nbytes)
+                if file.readinto(row) < row.nbytes:
+                    raise InputError(f"{self.path}: is cut off; prepare the data set again")
+        return result
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+class Split(NamedTuple):
+    """One split of the prepared data set, in the order of its names.
+
+    images: (n, size, size, 3) uint8, RGB; masks: (n, size, size, 1) uint8, 0 or 1; both read from
+    disk when indexed. names: n strings. groups: (n,) int, the same for frames of the same scene.
+    """
+
+    images: Rows
+    masks: Rows
+    names: list
+    groups: np.ndarray
+
+
+def read_splits(path, names):
+    """Read groups, splits and folds for `names` from a CSV file with SPLIT_COLUMNS.
+
+    Returns (n,) int groups, (n,) str splits, (n,) int folds, in the order of `names`.
+    Raises InputError for a malformed file, for unknown, missing or doubled names, for an empty
+    split and for a group that stands in two splits.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            lines = list(reader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if reader.fieldnames != SPLIT_COLUMNS:
+        raise InputError(f"{path}: its first line must be {','.join(SPLIT_COLUMNS)}")
+    rows, split_of_group = {}, {}
+    for number, line in enumerate(lines, start=2):
+        name, split = line["name"], line["split"]
+        if name in rows:
+            raise InputError(f"{path}, line {number}: {name} stands there twice")
+        if split not in SPLITS:
+            raise InputError(f"{path}, line {number}: split {split!r} is none of {SPLITS}")
+        try:
+            rows[name] = int(line["group"]), split, int(line["fold"])
+        except (TypeError, ValueError):
+            raise InputError(f"{path}, line {number}: group and fold must be numbers") from None
+        if split_of_group.setdefault(rows[name][0], split) != split:
+            raise InputError(f"{path}, line {number}: group {rows[name][0]} stands in two splits")
+    for these, those, problem in ((names, rows, "is missing"), (rows, names, "is unknown")):
+        odd = sorted(set(these) - set(those))
+        if odd:
+            raise InputError(f"{path}: {odd[0]} {problem} ({len(odd)} such names in all)")
+    for split in SPLITS:
+        if split not in split_of_group.values():
+            raise InputError(f"{path}: no pair is in the split {split}")
+    groups, split, folds = zip(*(rows[name] for name in names), strict=True)
+    return np.array(groups), np.array(split, object), np.array(folds)
+
+
+def names_in(path):
+    """Return the set of names in a splits file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return {row.get("name") for row in csv.DictReader(file)}
+
+
+def load_split(split, data_dir):
+    """Return one Split, "train", "validation" or "test", of a prepared data set.
+
+    Raises InputError if the folder holds no data set, or the split is unknown.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: none of {', '.join(SPLITS)}")
+    load_summary(data_dir)
+    folder = Path(data_dir)
+    with open(folder / "splits.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    rows = [row for row, line in enumerate(lines) if line["split"] == split]
+    return Split(
+        Rows(folder / "images.npy", rows),
+        Rows(folder / "masks.npy", rows),
+        [lines[row]["name"] for row in rows],
+        np.array([int(lines[row]["group"]) for row in rows]),
+    )
+
+
+def load_summary(data_dir):
+    """Return dataset.json of a prepared data set; raises InputError where there is none."""
+    path = Path(data_dir) / "dataset.json"
+    if not path.is_file():
+        raise InputError(
+            f"{data_dir}: no data set there yet; run python data_preprocessing.py (or with --demo)"
+        )
+    return json.loads(path.read_text())

@@ -1,0 +1,105 @@
+"""Fetching a file: resumed after a break, retried with patience, verified before it counts."""
+
+import os
+import time
+from pathlib import Path
+
+import requests
+
+from utils.files import InputError, Progress, cannot_write, file_sha256
+
+ATTEMPTS = 5  # in a row that bring nothing
+BACKOFF = 1.0  # seconds before the first retry, doubled for each further one
+TIMEOUT = (10, 30)  # seconds to connect, and between two packets
+
+
+def download_archive(url, path, size, sha256):
+    """Download the archive unless `path` holds it already; resume what an earlier try left.
+
+    size: bytes; sha256: hex digits. Both are verified before the file gets its name.
+    Raises InputError if the server cannot be reached, has no such file, or sends another one; what
+    was fetched so far stays beside `path` in a .part file.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    if path.exists():
+        if file_sha256(path) == sha256:
+            print(f"{path}: here already, and verified")
+            return
+        raise InputError(
+            f"{path}: not the archive that this script expects (another SHA-256); delete it to"
+            f" download again, or use it as it is with --archive {path}"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        resumed = part.exists()
+        fetch(url, part, size)
+        if resumed and file_sha256(part) != sha256:  # the old piece was of another file
+            part.unlink()
+            fetch(url, part, size)
+        if file_sha256(part) != sha256:
+            other = path.with_name(f"{path.stem}.unverified{path.suffix}")
+            os.replace(part, other)
+            raise InputError(
+                f"{url}: the file has changed: {other.stat().st_size:,} bytes and another SHA-256"
+                f" than expected; run again to retry, look at it and accept it with"
+                f" --archive {other}, or try --demo"
+            )
+        os.replace(part, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def fetch(url, part, size):
+    """Append to the file `part` what it lacks of `url`, over as many requests as that takes.
+
+    Connection errors, time-outs and statuses 5xx and 429 are retried with backoff.
+    """
+    progress = Progress("download, kB", size // 1000)
+    ways_on = "run again to go on where it stopped, or use --archive FILE or --demo"
+    failures = 0
+    while True:
+        have = part.stat().st_size if part.exists() else 0
+        try:
+            if fetch_rest(url, part, have, progress):
+                return
+            problem = "the connection broke off"
+        except requests.HTTPError as error:
+            status = error.response.status_code
+            problem = f"the server answers {status} {error.response.reason}"
+            if status < 500 and status != 429:
+                raise InputError(
+                    f"{url}: {problem}; if the file has moved, edit ARCHIVE_URL, or use"
+                    " --archive FILE or --demo"
+                ) from error
+        except requests.RequestException as error:
+            problem = f"no connection ({type(error).__name__})"
+        grown = part.exists() and part.stat().st_size > have
+        failures = 1 if grown else failures + 1
+        if failures >= ATTEMPTS:
+            raise InputError(f"{url}: {problem}, {failures} times in a row; {ways_on}")
+        wait = BACKOFF * 2 ** (failures - 1)
+        print(f"download: {problem}; next try in {wait:.0f} s", flush=True)
+        time.sleep(wait)
+
+
+def fetch_rest(url, part, have, progress):
+    """Make one request for what follows the first `have` bytes; return whether `part` is whole.
+
+    Raises requests.HTTPError for a status of 400 and above, but for 416: nothing follows.
+    """
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if response.status_code == 416:
+            return True
+        response.raise_for_status()
+        ranged = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if response.status_code != 206 or not ranged:  # the whole file, not the rest
+            have = 0
+        expected = have + int(response.headers.get("Content-Length", 0))
+        progress.done = have // 1000
+        with open(part, "ab" if have else "wb") as file:
+            for chunk in response.iter_content(1 << 16):
+                file.write(chunk)
+                progress.advance(file.tell() // 1000 - progress.done)
+        return part.stat().st_size >= expected

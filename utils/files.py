@@ -1,0 +1,143 @@
+"""Files and the command line: errors in a line, writing beside, folders, progress, threads."""
+
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+
+
+class InputError(Exception):
+    """A mistake that the user can mend; its text is one line that names it and says how."""
+
+
+def run(main, interrupted="interrupted"):
+    """Run a script's `main`; a user's mistake ends it with one line on stderr and status 2.
+
+    interrupted: what to say when the user stops it, which ends it with status 130.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-made files are cleared
+    try:
+        main()
+    except InputError as error:
+        sys.exit(fail(error, status=2))
+    except KeyboardInterrupt:
+        sys.exit(fail(interrupted, status=130))
+
+
+def fail(message, status):
+    """Print one line that names the script, and return the exit status."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    return status
+
+
+@contextmanager
+def input_errors():
+    """Let a ValueError of model.py, which knows nothing of the project, become an InputError."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def cannot_write(path, error):
+    """Return the InputError for an OSError met while writing `path`."""
+    return InputError(
+        f"{path}: cannot be written ({error.strerror or error}): make room or choose another place"
+    )
+
+
+@contextmanager
+def write_beside(path):
+    """Yield a path to write to, which replaces `path` if the block ends well, and goes if not."""
+    path = Path(path)
+    beside = path.with_name(f"part.{path.name}")  # Keras goes by all suffixes
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield beside
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+@contextmanager
+def replace_folder(folder):
+    """Yield an empty folder, which replaces `folder` if the block ends well, and goes if not.
+
+    Raises InputError if `folder` holds anything but a data set, or cannot be written.
+    """
+    folder = Path(folder)
+    part, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
+    try:
+        if old.exists() and not folder.exists():  # the last swap was cut short
+            old.rename(folder)
+        if folder.exists() and os.listdir(folder) and not (folder / "dataset.json").is_file():
+            raise InputError(f"{folder}: holds other files than a data set; choose another folder")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            yield part
+            shutil.rmtree(old, ignore_errors=True)
+            if folder.exists():
+                folder.rename(old)
+            part.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+
+
+class Progress:
+    """A line that counts up to `total`: rewritten in a terminal, printed now and then in a log."""
+
+    def __init__(self, label, total):
+        self.label, self.total, self.done = label, total, 0
+        self.start = self.shown = time.monotonic()
+        self.terminal = sys.stdout.isatty()
+
+    def advance(self, amount=1):
+        """Count `amount` more; show it if it is the last, or the last showing is a while ago."""
+        self.done += amount
+        now, last = time.monotonic(), self.done >= self.total
+        if now - self.shown >= (0.1 if self.terminal else 2) or (last and self.terminal):
+            self.shown = now
+            text = f"{self.label}: {self.done:,} of {self.total:,}, {now - self.start:.0f} s"
+            if self.terminal:
+                print(f"\r{text}", end="\n" if last else "", flush=True)
+            else:
+                print(text, flush=True)
+
+
+def parallel(function, items):
+    """Yield `function(item)` for each item, in order; all cores work on it, in threads."""
+    cv2.setNumThreads(1)  # OpenCV frees the interpreter's lock; its own threads would only collide
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(function, items)
+
+
+def file_sha256(*paths):
+    """Return the SHA-256 of the files' bytes, one after the other, as hex digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_file(path):
+    """Return a file's bytes; raises InputError if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
