@@ -195,4 +195,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    from utils.files import run
+
+    run(main)

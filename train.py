@@ -210,7 +210,8 @@ def train(settings, data_dir, folder, precision, strategy):
             learning_rate = settings[f"{phase}_learning_rate"]
             compile_unet(model, loss, learning_rate, settings["clip_norm"])
         if (resume / "bce.keras").exists():
-            model.set_weights(load_unet(resume / "bce.keras").get_weights())
+            with input_errors():
+                model.set_weights(load_unet(resume / "bce.keras").get_weights())
         print(f"{phase}: up to {epochs} epochs of {len(pairs)} steps", flush=True)
         keeper = EpochKeeper(folder, rows, phase, epochs, pairs)
         with strategy.scope():

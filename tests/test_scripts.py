@@ -123,11 +123,15 @@ def test_training_without_data_says_what_to_run(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_on_data_of_another_size_says_what_to_run(demo, tmp_path):
-    code = "import train; train.IMAGE_SIZE = 64; train.run(train.main)"
-    line = [sys.executable, "-c", code, "--data", str(demo), "--checkpoints", str(tmp_path)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert_mistake(done, str(demo), "128 pixels a side, IMAGE_SIZE is 64", "data_preprocessing.py")
+def test_training_takes_the_size_from_the_data_set(tmp_path):
+    code = "import data_preprocessing as d; d.IMAGE_SIZE = 32; d.DEMO_PAIRS = 20; d.run(d.main)"
+    line = [sys.executable, "-c", code, "--demo", "--data", str(tmp_path / "data")]
+    subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    options = ["--data", tmp_path / "data", "--checkpoints", tmp_path / "checkpoints"]
+    done = run_script("train.py", "--filters", 2, "--epochs", 1, 0, *options)
+    assert done.returncode == 0, done.stderr
+    saved = keras.models.load_model(tmp_path / "checkpoints/unet.keras")
+    assert saved.input_shape == (None, 32, 32, 3)
 
 
 def test_a_diverging_training_stops_with_a_line(demo, tmp_path):

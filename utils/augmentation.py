@@ -98,9 +98,7 @@ class Pairs:
     def __init__(self, split, batch_size, workers, generator=None, seed=()):
         self.split, self.batch_size, self.workers = split, batch_size, workers
         self.generator, self.seed = generator, seed
-        # Set before each epoch of a training; keras.utils.PyDataset counts by itself, but from 0,
-        # also in a training that goes on, and its queue takes a twentieth of the speed
-        self.epoch = 0
+        self.epoch = 0  # set before each epoch: a training that goes on does not start from 0
 
     def __len__(self):
         return math.ceil(len(self.split.names) / self.batch_size)
