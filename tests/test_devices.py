@@ -1,0 +1,32 @@
+"""TensorFlow's start: what it holds back, and what it must not."""
+
+import os
+
+import pytest
+
+from utils.devices import hold_back_stderr
+
+
+def write_and_raise(error):
+    with hold_back_stderr():
+        os.write(2, b"noise\n")
+        raise error
+
+
+def test_noise_is_held_back(capfd):
+    with hold_back_stderr():
+        os.write(2, b"noise\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+def test_a_failure_shows_what_was_held_back(capfd):
+    with pytest.raises(ImportError):
+        write_and_raise(ImportError())
+    assert capfd.readouterr().err == "noise\n"
+
+
+def test_an_interruption_is_no_failure(capfd):
+    with pytest.raises(KeyboardInterrupt):
+        write_and_raise(KeyboardInterrupt())
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,86 @@
+"""TensorFlow's start, and the devices that it computes on.
+
+TensorFlow takes seconds to load. So the scripts, and the rooms that need it, import it and Keras
+inside the functions that use them, after `start_tensorflow`: a refusal or -h comes at once.
+"""
+
+import os
+import platform
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def hold_back_stderr():
+    """Keep what is written to stderr meanwhile, by C++ too, to oneself; show it if the block fails.
+
+    An interruption by the user is no failure.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except Exception:
+            held_back.seek(0)
+            os.write(stderr, held_back.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def start_tensorflow():
+    """Load TensorFlow and Keras, without the lines about CPU and missing GPUs that they begin with.
+
+    Every GPU's memory is taken as it is needed, not whole at the start: a second process finds
+    some too.
+    """
+    print("TensorFlow starts ...", flush=True)
+    with hold_back_stderr():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def make_strategy(devices=None):
+    """Return the tf.distribute strategy: all GPUs together if there are several.
+
+    devices: names such as "CPU:0" instead of the GPUs.
+    """
+    import tensorflow as tf
+
+    devices = devices or [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
+    if len(devices) > 1:
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.get_strategy()
+
+
+def describe_machine(precision, replicas):
+    """Return what a training ran on, as a dict: devices, processor, precision and versions."""
+    import cv2
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+    return {
+        "devices": names or [f"{len(models)} x {models[0]}" if models else platform.machine()],
+        "replicas": replicas,
+        "precision": precision,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
