@@ -1,10 +1,11 @@
 """The U-Net, the Dice loss and score, and the precision that the network computes in.
 
-    python model.py                print the network's summary and draw docs/architecture.png
+    python model.py     print the network's summary and draw docs/architecture.png
 
 The network takes pictures of 0 to 255 as they are, and returns each pixel's probability of polyp.
 """
 
+import argparse
 from pathlib import Path
 
 import keras
@@ -12,26 +13,28 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
-BASE_FILTERS = 64  # of the first block; each further block doubles them, up to 1,024
 BLOCKS = 4  # encoder blocks, and as many decoder blocks
-THRESHOLD = 0.5  # a pixel is called polyp from this probability on
-PRECISION = "auto"  # or "float32" or "mixed_bfloat16"
-FLOAT32_LAYERS = ("rescaling", "polyp")  # grey levels, and probabilities near 0 and 1, need digits
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R BT.601), as OpenCV has it
+FLOAT32_LAYERS = ("rescaling", "grey", "polyp")  # levels and probabilities need the digits
 
 
 def build_unet(
     size=128,
     channels=3,
-    filters=BASE_FILTERS,
+    filters=64,
     polyp_fraction=0.5,
     precision="float32",
+    standardized=False,
+    grey=False,
 ):
     """Build the U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), padded, for one class.
 
     size: side of the square pictures in pixels, a multiple of 16. channels: 1 (grey) or 3 (RGB).
-    filters: of the first block. polyp_fraction: the training masks' mean, 0 to 1; the output's
-    bias starts at its log-odds, so that training does not begin by unlearning "half of everything
-    is polyp" (Lin et al. 2017, arXiv:1708.02002, section 4.1). precision: see `choose_precision`.
+    filters: of the first block; each further block doubles them. polyp_fraction: the training
+    masks' mean, 0 to 1; the output's bias starts at its log-odds, so that training does not begin
+    by unlearning "half of everything is polyp" (Lin et al. 2017, arXiv:1708.02002, section 4.1).
+    precision: see `choose_precision`. standardized: whether the 3x3 convolutions are
+    `StandardizedConv2D`, to train with. grey: whether RGB pictures are made grey first.
     Returns a Keras model from (batch, size, size, channels), 0 to 255, to (batch, size, size, 1)
     float32, 0 to 1. Raises ValueError for a size that cannot be halved BLOCKS times.
     """
@@ -42,38 +45,94 @@ def build_unet(
 
     inputs = keras.Input((size, size, channels), name="picture")
     x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="rescaling")(inputs)
+    if grey:
+        x = layers.Conv2D(1, 1, use_bias=False, trainable=False, dtype="float32", name="grey")(x)
     skips = []
     for block in range(BLOCKS):
-        x = conv_block(x, filters * 2**block, precision, f"encoder{block + 1}")
+        x = conv_block(x, filters * 2**block, precision, standardized, f"encoder{block + 1}")
         skips.append(x)
         x = layers.MaxPooling2D(2, dtype=precision, name=f"encoder{block + 1}_pool")(x)
-    x = conv_block(x, filters * 2**BLOCKS, precision, "bottleneck")
+    x = conv_block(x, filters * 2**BLOCKS, precision, standardized, "bottleneck")
     up_convolution = layers.Conv2DTranspose if precision == "float32" else UpConvolution
     for block in reversed(range(BLOCKS)):
         name = f"decoder{block + 1}"
         x = up_convolution(filters * 2**block, 2, strides=2, dtype=precision, name=f"{name}_up")(x)
         x = layers.Concatenate(dtype=precision, name=f"{name}_skip")([x, skips[block]])
-        x = conv_block(x, filters * 2**block, precision, name)
+        x = conv_block(x, filters * 2**block, precision, standardized, name)
     bias = keras.initializers.Constant(log_odds)
     outputs = layers.Conv2D(
         1, 1, activation="sigmoid", bias_initializer=bias, dtype="float32", name="polyp"
     )(x)
-    return keras.Model(inputs, outputs, name="unet")
+    unet = keras.Model(inputs, outputs, name="unet")
+    if grey:
+        unet.get_layer("grey").set_weights([np.reshape(LUMA, (1, 1, 3, 1))])
+    return unet
 
 
-def conv_block(x, filters, precision, name):
+def conv_block(x, filters, precision, standardized, name):
     """Apply two 3x3 convolutions with ReLU, He-initialised (He et al. 2015, arXiv:1502.01852)."""
     for number in "ab":
-        x = layers.Conv2D(
-            filters,
-            3,
-            padding="same",
-            activation="relu",
-            kernel_initializer="he_normal",
-            dtype=precision,
-            name=f"{name}_{number}",
-        )(x)
+        common = {"dtype": precision, "name": f"{name}_{number}"}
+        if standardized:
+            x = StandardizedConv2D(filters, **common)(x)
+        else:
+            x = layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer="he_normal",
+                **common,
+            )(x)
     return x
+
+
+class StandardizedConv2D(layers.Layer):
+    """A 3x3 convolution with ReLU whose kernel is standardised whenever it is used.
+
+    Each filter has its mean taken away and is scaled to He's variance and by a gain that is learnt
+    (Qiao et al. 2019, arXiv:1903.10520; Brock et al. 2021, arXiv:2101.08692). That keeps deep
+    networks trainable without normalising activations, and `folded_weights` turns it into a plain
+    Conv2D. The kernel is stored as a matrix, (9 * channels, filters), since Muon takes its step
+    for matrices alone.
+    """
+
+    def __init__(self, filters, **options):
+        super().__init__(**options)
+        self.filters = filters
+
+    def build(self, input_shape):
+        fan_in = 9 * input_shape[-1]
+        he_normal = keras.initializers.RandomNormal(stddev=(2 / fan_in) ** 0.5)
+        float32 = {"autocast": False}  # standardised before it is rounded
+        self.kernel = self.add_weight((fan_in, self.filters), he_normal, name="kernel", **float32)
+        self.gain = self.add_weight((self.filters,), "ones", name="gain", **float32)
+        self.bias = self.add_weight((self.filters,), "zeros", name="bias")
+
+    def standardized_kernel(self):
+        """Return the kernel to convolve with, (9 * channels, filters) float32."""
+        kernel = self.kernel - ops.mean(self.kernel, axis=0)
+        norm = ops.sqrt(ops.sum(ops.square(kernel), axis=0) + 1e-8)
+        return kernel * (2**0.5 * self.gain / norm)
+
+    def call(self, inputs):
+        kernel = ops.cast(self.standardized_kernel(), self.compute_dtype)
+        kernel = ops.reshape(kernel, (3, 3, -1, self.filters))
+        # bias_add, whose gradient TensorFlow sums in float32
+        return ops.relu(tf.nn.bias_add(ops.conv(inputs, kernel, padding="same"), self.bias))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
+
+    def folded_weights(self):
+        """Return kernel and bias of the plain Conv2D that computes the same."""
+        kernel = ops.convert_to_numpy(self.standardized_kernel())
+        return [kernel.reshape(3, 3, -1, self.filters), ops.convert_to_numpy(self.bias)]
+
+    def unfold_weights(self, kernel, bias):
+        """Take over the kernel and bias of a plain Conv2D that `folded_weights` has made."""
+        kernel = np.reshape(kernel, self.kernel.shape)
+        self.set_weights([kernel, np.linalg.norm(kernel, axis=0) / 2**0.5, bias])
 
 
 class UpConvolution(layers.Conv2DTranspose):
@@ -102,19 +161,19 @@ def dice_loss(y_true, y_pred):
 
 
 @keras.saving.register_keras_serializable("polyp")
-def dice_score(y_true, y_pred):
-    """Return the Dice coefficient of each image at THRESHOLD, (batch,) float32, 0 to 1.
+def dice_score(y_true, y_pred, threshold=0.5):
+    """Return the Dice coefficient of each image at a threshold, (batch,) float32, 0 to 1.
 
-    y_true: (batch, height, width, 1), 0 or 1; y_pred: likewise, probabilities 0 to 1.
-    An empty mask predicted empty scores 1.
+    y_true: (batch, height, width, 1), 0 or 1; y_pred: likewise, probabilities 0 to 1, polyp from
+    `threshold` on. An empty mask predicted empty scores 1.
     """
-    return dice_per_image(y_true, y_pred >= THRESHOLD, smooth=keras.config.epsilon())
+    return dice_per_image(y_true, y_pred >= threshold, smooth=keras.config.epsilon())
 
 
 @keras.saving.register_keras_serializable("polyp")
-def predicted_fraction(y_true, y_pred):
-    """Return the fraction of each image that is called polyp at THRESHOLD, (batch,) float32."""
-    return ops.mean(ops.cast(y_pred >= THRESHOLD, "float32"), axis=(1, 2, 3))
+def predicted_fraction(y_true, y_pred, threshold=0.5):
+    """Return the fraction of each image that is called polyp, (batch,) float32."""
+    return ops.mean(ops.cast(y_pred >= threshold, "float32"), axis=(1, 2, 3))
 
 
 def dice_per_image(y_true, y_pred, smooth):
@@ -126,7 +185,7 @@ def dice_per_image(y_true, y_pred, smooth):
     return (2.0 * common + smooth) / (total + smooth)
 
 
-def choose_precision(setting=PRECISION):
+def choose_precision(setting="auto"):
     """Return "mixed_bfloat16" where the hardware multiplies in bfloat16, "float32" elsewhere.
 
     A GPU does from compute capability 8.0 on, a CPU with the flags amx_bf16 or avx512_bf16.
@@ -175,22 +234,55 @@ def load_unet(path, precision="float32"):
     return round_weights(model) if precision == "mixed_bfloat16" else model
 
 
-def save_model(model, path):
-    """Save the U-Net in float32, of Keras's own layers and not compiled: it loads anywhere."""
+def describe_unet(model):
+    """Return the arguments of `build_unet` that decide a U-Net's weights' shapes, as a dict."""
     size, channels = model.input_shape[2:]
-    copy = build_unet(size, channels, model.get_layer("encoder1_a").filters)
-    copy.set_weights(model.get_weights())
+    grey = any(layer.name == "grey" for layer in model.layers)
+    filters = model.get_layer("encoder1_a").filters
+    return {"size": size, "channels": channels, "filters": filters, "grey": grey}
+
+
+def save_model(model, path):
+    """Save a U-Net in float32, of Keras's own layers and not compiled: it loads anywhere."""
+    copy = build_unet(**describe_unet(model))
+    for layer in model.layers:
+        standardized = isinstance(layer, StandardizedConv2D)
+        weights = layer.folded_weights() if standardized else layer.get_weights()
+        copy.get_layer(layer.name).set_weights(weights)
     copy.save(path)
+
+
+def start_from(model, plain, path):
+    """Give a U-Net, standardised or not, the weights of one that `load_unet` loaded from `path`.
+
+    Raises ValueError if the two differ in what `describe_unet` tells.
+    """
+    ours, theirs = describe_unet(model), describe_unet(plain)
+    for key, value in theirs.items():
+        if value != ours[key]:
+            raise ValueError(f"{path}: its network has {key} {value}, this one {ours[key]}")
+    for layer in model.layers:
+        weights = plain.get_layer(layer.name).get_weights()
+        if not isinstance(layer, StandardizedConv2D):
+            layer.set_weights(weights)
+        elif np.abs(weights[0].mean(axis=(0, 1, 2))).max() > 1e-4:
+            raise ValueError(
+                f"{path}: was trained without STANDARDIZED; set it to False in train.py"
+            )
+        else:
+            layer.unfold_weights(*weights)
 
 
 def main():
     """Print the network's summary and draw it."""
     from utils.figures import draw_architecture  # here: model.py alone can be copied anywhere
 
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     network = build_unet()
     network.summary()
     path = "docs/architecture.png"
-    draw_architecture(path, network.input_shape[1], BASE_FILTERS, BLOCKS)
+    filters = network.get_layer("encoder1_a").filters
+    draw_architecture(path, network.input_shape[1], filters, BLOCKS)
     print(f"{path}: drawn")
 
 

@@ -1,7 +1,8 @@
 """Train the U-Net: first on binary cross-entropy, then on Dice loss.
 
-    python train.py                 the full network, 64 filters: for a GPU, or a patient machine
-    python train.py --filters 16    the small one: under half an hour on two cores
+    python train.py                 the network of 16 filters: about an hour on two cores
+    python train.py --filters 64    the original's width: for a GPU, or a patient machine
+    python train.py --original      all settings of the original, on the split that leaks nothing
 
 Stopped in the middle, the same command goes on where it was. In checkpoints/ this leaves
 
@@ -15,61 +16,111 @@ Stopped in the middle, the same command goes on where it was. In checkpoints/ th
 import argparse
 import json
 import math
-import platform
+import shlex
 import shutil
 import sys
 import time
 from pathlib import Path
 
 import cv2
-import keras
-import numpy as np
-import tensorflow as tf
 
-from model import (
-    BASE_FILTERS,
-    PRECISION,
-    THRESHOLD,
-    build_unet,
-    choose_precision,
-    dice_loss,
-    dice_score,
-    load_unet,
-    predicted_fraction,
-    save_model,
-)
 from utils.augmentation import Pairs, make_generator
+from utils.constants import check_choice, check_number, check_whole, constant_error
 from utils.dataset import load_split, load_summary
+from utils.devices import describe_machine, make_strategy, start_tensorflow
 from utils.figures import SKY, outline, save_sheet
-from utils.files import InputError, input_errors, run, write_beside
+from utils.files import InputError, cannot_write, file_sha256, input_errors, run, write_beside
 from utils.history import best_row, read_history, save_curves, write_history
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
 
-# The schedule. An epoch is one pass over the training split.
-BCE_EPOCHS, BCE_LEARNING_RATE = 100, 1e-3  # at most, of binary cross-entropy, with Adam
-DICE_EPOCHS, DICE_LEARNING_RATE = 50, 1e-4  # at most, of Dice loss, from the best epoch before
-PATIENCE = 30  # epochs without a better validation Dice that end a phase
-BATCH_SIZE = 16  # over all devices together
-CLIP_NORM = 1.0  # of the whole gradient: a single wild step early on can kill the ReLUs
+THRESHOLD = 0.5  # of the validation Dice: a pixel is called polyp from this probability on
+PRECISION = "auto"  # bfloat16 where the hardware is made for it; or "float32", "mixed_bfloat16"
 SEED = 42
 
-# What ImageDataGenerator may do to a picture and its mask, as in the original. It also knows
-# rotation_range (degrees), brightness_range, channel_shift_range, fill_mode and cval.
+# The network: 64 filters of the first block, as in the original, take ten times as long
+FILTERS = 16
+STANDARDIZED = True  # 3x3 kernels while it trains, see StandardizedConv2D
+
+# The schedule. An epoch is one pass over the training split. With DECAY the learning rate falls to
+# 0 along a cosine in each phase. Muon takes rates of about 5 times Adam's ("adam").
+BCE_EPOCHS, BCE_LEARNING_RATE = 180, 5e-3  # of binary cross-entropy
+DICE_EPOCHS, DICE_LEARNING_RATE = 20, 1e-3  # of Dice loss
+OPTIMIZER, DECAY = "muon", True
+CLIP_NORM = 1.0  # of the whole gradient, None for no limit: a wild step can kill the ReLUs
+BATCH_SIZE = 16  # over all devices together
+
+# What ImageDataGenerator may do to a picture and its mask; it also knows brightness_range,
+# channel_shift_range and cval. A gut has no up or down.
 AUGMENTATION = {
-    "width_shift_range": 0.05,  # of the width
-    "height_shift_range": 0.05,
-    "shear_range": 0.2,  # degrees, so next to nothing
-    "zoom_range": 0.1,
+    "rotation_range": 180,  # degrees
+    "width_shift_range": 0.12,  # of the width
+    "height_shift_range": 0.12,
+    "shear_range": 11.5,  # degrees
+    "zoom_range": (0.7, 1.35),  # drawn for each axis; below 1 enlarges
     "horizontal_flip": True,
     "vertical_flip": True,
+    "fill_mode": "reflect",
 }
+# What light and camera may do to a picture, see draw_colour_table; {} leaves colours alone
+COLOURS = {"gamma": 0.35, "contrast": 0.25, "brightness": 0.12, "gain": 0.12}
+
+# The original's own settings, for --original; its epochs were 100 and 50, of three passes each
+ORIGINAL = {
+    "filters": 64,
+    "grey": True,
+    "standardized": False,
+    "prior": False,
+    "bce_epochs": 300,
+    "bce_learning_rate": 1e-3,
+    "dice_epochs": 150,
+    "dice_learning_rate": 1e-4,
+    "optimizer": "adam",
+    "decay": False,
+    "clip_norm": None,
+    "batch_size": 32,
+    "augmentation": {
+        "width_shift_range": 0.05,
+        "height_shift_range": 0.05,
+        "shear_range": 0.2,
+        "zoom_range": 0.1,
+        "horizontal_flip": True,
+        "vertical_flip": True,
+    },
+    "colours": {},
+}
+
 WORKERS = 2  # threads that augment while the network computes
 
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
 OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
+
+
+def check_constants():
+    """Raise InputError for a constant above that cannot be worked with."""
+    file = "train.py"
+    check_choice("PRECISION", PRECISION, file, ["auto", "float32", "mixed_bfloat16"])
+    check_choice("OPTIMIZER", OPTIMIZER, file, ["muon", "adam"])
+    for name in ("STANDARDIZED", "DECAY"):
+        check_choice(name, globals()[name], file, [True, False])
+    check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
+    for name in ("BCE_EPOCHS", "DICE_EPOCHS"):
+        check_whole(name, globals()[name], file, 0)
+    for name in ("BCE_LEARNING_RATE", "DICE_LEARNING_RATE"):
+        check_number(name, globals()[name], file, above=0)
+    if CLIP_NORM is not None:
+        check_number("CLIP_NORM", CLIP_NORM, file, above=0)
+    for name in ("FILTERS", "BATCH_SIZE", "WORKERS", "COLLAPSED_EPOCHS"):
+        check_whole(name, globals()[name], file, 1)
+    check_whole("SEED", SEED, file, 0, 2**32 - 1)
+    check_number("DRAWING_INTERVAL", DRAWING_INTERVAL, file, least=0)
+    if not isinstance(COLOURS, dict):
+        raise constant_error("COLOURS", COLOURS, file, "a dict, as it stands there, or {}")
+    for name, extent in COLOURS.items():
+        check_choice("COLOURS", name, file, ["gamma", "contrast", "brightness", "gain"])
+        check_number(f"COLOURS[{name!r}]", extent, file, least=0, below=1)
 
 
 def save_augmented(path, pairs, count=8):
@@ -85,14 +136,6 @@ def save_augmented(path, pairs, count=8):
     }
     titles = [f"pair {number + 1}" for number in range(count)]
     save_sheet(path, rows, titles, "The first training pairs of the first epoch")
-
-
-def phase_is_over(rows, phase, epochs):
-    """Tell whether a phase has had all its epochs, or PATIENCE ones without a better score."""
-    rows = [row for row in rows if row["phase"] == phase]
-    if len(rows) >= epochs:
-        return True
-    return bool(rows) and rows[-1]["epoch"] - best_row(rows)["epoch"] >= PATIENCE
 
 
 def check_health(rows, phase):
@@ -113,34 +156,33 @@ def check_health(rows, phase):
         )
 
 
-class EpochKeeper(keras.callbacks.Callback):
-    """Keep the history, the best model and all that a training needs to go on; stop it in time.
+class EpochKeeper:
+    """Keep the history, the best model and all that a phase needs to go on.
 
     keras.callbacks.BackupAndRestore leaves out the first two, and a kill while it writes can leave
     a half-written file; here each file is whole at every moment.
     """
 
-    def __init__(self, folder, rows, phase, epochs, pairs):
-        super().__init__()
-        self.folder, self.rows, self.phase, self.epochs = folder, rows, phase, epochs
-        self.pairs, self.drawn = pairs, time.monotonic()
-        self.backup = folder / "resume" / f"{phase}.weights.h5"
+    def __init__(self, model, folder, rows, phase, pairs, validation_pairs):
+        self.model, self.folder, self.rows, self.phase = model, folder, rows, phase
+        self.pairs, self.validation_pairs = pairs, validation_pairs
+        self.drawn = time.monotonic()
 
-    def restore(self, model):
-        """Give a compiled model the weights and optimizer of the last backup; return its epoch."""
-        if not self.backup.exists():
-            return 0
-        model.load_weights(self.backup)
-        return int(model.optimizer.iterations) // len(self.pairs)
-
-    def on_epoch_begin(self, epoch, logs=None):
+    def begin_epoch(self, epoch, logs=None):
+        """Before an epoch, counted from 0."""
         self.pairs.epoch, self.begin = epoch, time.monotonic()
         # An epoch that was written down but not backed up before an interruption runs once more
         ahead = [r for r in self.rows if r["phase"] == self.phase and r["epoch"] > epoch]
         for row in ahead:
             self.rows.remove(row)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def end_epoch(self, epoch, logs):
+        """After an epoch: its losses and scores are `logs`."""
+        from model import save_model
+
+        for pairs in (self.pairs, self.validation_pairs):
+            if pairs.failure:
+                raise pairs.failure
         seconds = round(time.monotonic() - self.begin, 2)
         row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
         self.rows.append(row)
@@ -152,81 +194,132 @@ class EpochKeeper(keras.callbacks.Callback):
         if time.monotonic() - self.drawn > DRAWING_INTERVAL:
             save_curves(self.folder / "curves.png", self.rows, THRESHOLD)
             self.drawn = time.monotonic()
-        with write_beside(self.backup) as beside:
+        before, _ = last_backup(self.folder, self.phase)
+        with write_beside(backup_path(self.folder, self.phase, epoch + 1)) as beside:
             self.model.save_weights(beside)
-        self.model.stop_training = phase_is_over(self.rows, self.phase, self.epochs)
+        if before:
+            before.unlink()
 
 
-def make_strategy(devices=None):
-    """Return the tf.distribute strategy: all GPUs together if there are several.
-
-    devices: names such as "CPU:0" instead of the GPUs.
-    """
-    devices = devices or [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
-    if len(devices) > 1:
-        return tf.distribute.MirroredStrategy(devices)
-    return tf.distribute.get_strategy()
+def backup_path(folder, phase, epoch):
+    """Return the file that keeps weights and optimizer after an epoch of a phase."""
+    return folder / "resume" / f"{phase}-{epoch:05d}.weights.h5"
 
 
-def compile_unet(model, loss, learning_rate, clip_norm):
-    """Compile a model with Adam and the scores of history.csv.
+def last_backup(folder, phase):
+    """Return the newest backup of a phase and its epoch, or None and 0."""
+    paths = sorted((folder / "resume").glob(f"{phase}-*.weights.h5"))
+    return (paths[-1], int(paths[-1].name.split(".")[0].split("-")[1])) if paths else (None, 0)
+
+
+def make_optimizer(settings, phase, steps):
+    """Return the optimizer of a phase of `steps` steps in all; settings: see `collect_settings`."""
+    import keras
+
+    from utils.muon import GramMuon
+
+    rate, clip = settings[f"{phase}_learning_rate"], {"global_clipnorm": settings["clip_norm"]}
+    if settings["decay"]:
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    if settings["optimizer"] == "adam":
+        return keras.optimizers.Adam(rate, **clip)
+    # What is no matrix (biases, gains, transposed convolutions) takes Adam's step, at its rate
+    return GramMuon(rate, adam_lr_ratio=0.2, weight_decay=None, adam_weight_decay=None, **clip)
+
+
+def compile_unet(model, loss, optimizer, threshold):
+    """Compile a model with the scores of history.csv.
 
     All variables of both are made here: any that the first step made would have it traced twice.
     """
-    optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=clip_norm)
+    import keras
+
+    from model import dice_score, predicted_fraction
+
     optimizer.build(model.trainable_variables)
-    scores = (dice_score, predicted_fraction)
-    metrics = [keras.metrics.MeanMetricWrapper(score, score.__name__) for score in scores]
+    metrics = [
+        keras.metrics.MeanMetricWrapper(score, score.__name__, threshold=threshold)
+        for score in (dice_score, predicted_fraction)
+    ]
     model.compile(optimizer, loss, metrics=metrics)
 
 
-def train(settings, data_dir, folder, precision, strategy):
+def train(settings, arguments, precision, strategy):
     """Train through both phases, or what is left of them; return the rows of the history.
 
-    settings: see `collect_settings`; folder: the checkpoints, where an interrupted training of
-    the same settings goes on.
+    settings: see `collect_settings`; arguments: the command line's, which name the folders.
+    precision: what `choose_precision` returns.
     """
-    training, validation = load_split("train", data_dir), load_split("validation", data_dir)
-    summary = load_summary(data_dir)
-    size, fraction = summary["image_size"], summary["polyp_fraction"]["train"]
+    import keras
+    import tensorflow as tf
+
+    from model import build_unet, dice_loss, load_unet, start_from
+
+    folder, seed, batch_size = Path(arguments.checkpoints), settings["seed"], settings["batch_size"]
+    training, validation = (load_split(name, arguments.data) for name in ("train", "validation"))
+    fraction = load_summary(arguments.data)["polyp_fraction"]["train"]
+    fraction = fraction if settings["prior"] else 0.5
+    replicas = strategy.num_replicas_in_sync
     generator = make_generator(settings["augmentation"])
-    batch_size, seed = settings["batch_size"], settings["seed"]
-    resume = folder / "resume"
+    validation_pairs = Pairs(validation, batch_size, WORKERS, replicas=replicas)
+    keras.utils.set_random_seed(seed)
+    with strategy.scope(), input_errors():
+        model = build_unet(
+            settings["image_size"],
+            filters=settings["filters"],
+            grey=settings["grey"],
+            polyp_fraction=fraction,
+            precision=precision,
+            standardized=settings["standardized"],
+        )
+        if arguments.start:
+            source = Path(arguments.start) / "unet.keras"
+            start_from(model, load_unet(source), source)
+    begin(folder, settings, describe_machine(precision, replicas), arguments.fresh)
+
     rows = read_history(folder / "history.csv")
     phases = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
     for number, (phase, loss) in enumerate(phases.items()):
         epochs = settings[f"{phase}_epochs"]
-        pairs = Pairs(training, batch_size, WORKERS, generator, (seed, number))
+        pairs = Pairs(
+            *(training, batch_size, WORKERS, generator, settings["colours"]),
+            seed=(seed, number),
+            replicas=replicas,
+        )
         if number == 0:
             save_augmented(folder / "augmented.png", pairs)
-        if phase_is_over(rows, phase, epochs):
+        backup, epoch = last_backup(folder, phase)
+        if epoch == epochs:
             continue
-        if phase == "dice" and rows and not (resume / "bce.keras").exists():
-            with write_beside(resume / "bce.keras") as beside:
-                shutil.copyfile(folder / "unet.keras", beside)
-        keras.utils.set_random_seed(seed)
-        with strategy.scope(), input_errors():
-            model = build_unet(size, 3, settings["filters"], fraction, precision)
-            learning_rate = settings[f"{phase}_learning_rate"]
-            compile_unet(model, loss, learning_rate, settings["clip_norm"])
-        if (resume / "bce.keras").exists():
-            with input_errors():
-                model.set_weights(load_unet(resume / "bce.keras").get_weights())
-        print(f"{phase}: up to {epochs} epochs of {len(pairs)} steps", flush=True)
-        keeper = EpochKeeper(folder, rows, phase, epochs, pairs)
+        print(f"{phase}: {epochs - epoch} epochs of {len(pairs)} steps", flush=True)
         with strategy.scope():
-            initial_epoch = keeper.restore(model)
-        model.fit(
-            pairs.dataset(),
-            initial_epoch=initial_epoch,
-            epochs=epochs,
-            validation_data=Pairs(validation, batch_size, WORKERS).dataset(),
-            callbacks=[keeper],
-            shuffle=False,  # Pairs does it, by the seed
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+            if not backup and number:
+                before, _ = last_backup(folder, "bce")
+                if before:
+                    model.load_weights(before)  # not compiled yet: without that phase's optimizer
+            optimizer = make_optimizer(settings, phase, epochs * len(pairs))
+            compile_unet(model, loss, optimizer, settings["threshold"])
+            if backup:
+                model.load_weights(backup)
+        keeper = EpochKeeper(model, folder, rows, phase, pairs, validation_pairs)
+        callback = keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch)
+        try:
+            model.fit(
+                pairs.dataset(),
+                initial_epoch=epoch,
+                epochs=epochs,
+                validation_data=validation_pairs.dataset(),
+                callbacks=[callback],
+                shuffle=False,  # Pairs does it, by the seed
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        except tf.errors.ResourceExhaustedError as error:
+            raise InputError(
+                f"out of memory with batches of {batch_size}: take a smaller --batch-size"
+                " or fewer --filters"
+            ) from error
     save_curves(folder / "curves.png", rows, THRESHOLD)
-    shutil.rmtree(resume)
+    shutil.rmtree(folder / "resume")
     return rows
 
 
@@ -235,77 +328,88 @@ def train(settings, data_dir, folder, precision, strategy):
 
 def collect_settings(arguments, summary):
     """Return everything that decides what comes out of a training, as config.json keeps it."""
-    return {
-        "filters": arguments.filters,
-        "image_size": summary["image_size"],
-        "bce_epochs": arguments.epochs[0],
+    settings = {
+        "filters": FILTERS,
+        "grey": False,
+        "standardized": STANDARDIZED,
+        "prior": True,  # the output starts at the polyps' share of the pixels
+        "bce_epochs": BCE_EPOCHS,
         "bce_learning_rate": BCE_LEARNING_RATE,
-        "dice_epochs": arguments.epochs[1],
+        "dice_epochs": DICE_EPOCHS,
         "dice_learning_rate": DICE_LEARNING_RATE,
-        "patience": PATIENCE,
-        "batch_size": arguments.batch_size,
+        "optimizer": OPTIMIZER,
+        "decay": DECAY,
         "clip_norm": CLIP_NORM,
+        "batch_size": BATCH_SIZE,
         "augmentation": AUGMENTATION,
+        "colours": COLOURS,
+    }
+    if arguments.original:
+        settings |= ORIGINAL
+    if arguments.epochs:
+        settings["bce_epochs"], settings["dice_epochs"] = arguments.epochs
+    if not settings["bce_epochs"] + settings["dice_epochs"]:
+        raise InputError("--epochs, or BCE_EPOCHS and DICE_EPOCHS: one phase needs an epoch")
+    settings |= {
+        "filters": arguments.filters or settings["filters"],
+        "batch_size": arguments.batch_size or settings["batch_size"],
         "precision": PRECISION,
+        "threshold": THRESHOLD,
         "seed": arguments.seed,
+        "from": arguments.start and file_sha256(Path(arguments.start) / "unet.keras"),
+        "image_size": summary["image_size"],
         "data_source": summary["source"],
         "data_sha256": summary["sha256"],
     }
+    return json.loads(json.dumps(settings))  # as they come back from the file: lists, no tuples
 
 
-def describe_machine(precision, strategy):
-    """Return what a training ran on: device, processor, precision and versions."""
-    gpus = tf.config.list_physical_devices("GPU")
-    names = [tf.config.experimental.get_device_details(gpu).get("device_name") for gpu in gpus]
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.split(": ")[1] for line in lines if line.startswith("model name")]
-    return {
-        "devices": names or [f"{len(models)} x {models[0]}" if models else platform.machine()],
-        "replicas": strategy.num_replicas_in_sync,
-        "precision": precision,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
+def earlier_training(folder, settings):
+    """Return config.json of the training that a folder holds, or None if it holds none.
+
+    Raises InputError if it is one of other settings, or cannot be read.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        return None
+    try:
+        config = json.loads(path.read_text())
+        before = config["settings"]
+        differing = [key for key, value in settings.items() if before.get(key) != value]
+        config["machine"]["precision"]  # what a training that goes on needs
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is damaged; --fresh begins anew in its folder") from error
+    if differing:
+        key = differing[0]
+        raise InputError(
+            f"{folder}: holds a training with {key} {before.get(key)}, not {settings[key]};"
+            " --fresh replaces it, --checkpoints DIR keeps both"
+        )
+    return config
 
 
 def begin(folder, settings, machine, fresh):
-    """Make the folder ready for a training; return whether it holds that very one, finished.
-
-    An interrupted training of the same settings stays as it is, to be gone on with; `fresh`
-    clears whatever there is. Raises InputError if the folder holds a training of other settings.
-    """
-    config, resume = folder / "config.json", folder / "resume"
-    if fresh:
-        shutil.rmtree(resume, ignore_errors=True)
-        for name in OUTPUTS:
-            (folder / name).unlink(missing_ok=True)
-    if config.exists():
-        before = json.loads(config.read_text())["settings"]
-        differing = [key for key, value in settings.items() if before.get(key) != value]
-        if differing:
-            key = differing[0]
-            raise InputError(
-                f"{folder}: holds a training with {key} {before.get(key)}, not {settings[key]};"
-                " --fresh replaces it, --checkpoints DIR keeps both"
-            )
-        if (folder / "unet.keras").exists() and not resume.exists():
-            return True
-    resume.mkdir(parents=True, exist_ok=True)
-    with write_beside(config) as beside:
+    """Make the folder ready for a training, or for the rest of one; `fresh` clears it first."""
+    resume = folder / "resume"
+    try:
+        if fresh:
+            shutil.rmtree(resume, ignore_errors=True)
+            for name in OUTPUTS:
+                (folder / name).unlink(missing_ok=True)
+        resume.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with write_beside(folder / "config.json") as beside:
         beside.write_text(json.dumps({"settings": settings, "machine": machine}, indent=2) + "\n")
-    return False
 
 
-def whole_number(least):
+def whole_number(least, most=None):
     """Return an argparse type for whole numbers from `least` on."""
 
     def convert(text):
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        if not text.isdecimal() or int(text) < least or (most and int(text) > most):
+            ends = f"from {least} to {most}" if most else f"from {least} on"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {ends}")
         return int(text)
 
     return convert
@@ -315,69 +419,79 @@ def parse_arguments():
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     show = {"help": "default: %(default)s"}
-    parser.add_argument("--filters", type=whole_number(1), default=BASE_FILTERS, **show)
+
+    def default(value):
+        return {"help": f"default: {value}, or the original's"}
+
+    parser.add_argument("--original", action="store_true", help="with the original's settings")
+    parser.add_argument("--filters", type=whole_number(1), **default(FILTERS))
     parser.add_argument(
         "--epochs",
         type=whole_number(0),
         nargs=2,
         metavar=("BCE", "DICE"),
-        default=[BCE_EPOCHS, DICE_EPOCHS],
-        **show,
+        **default(f"{BCE_EPOCHS} {DICE_EPOCHS}"),
     )
-    parser.add_argument("--batch-size", type=whole_number(1), default=BATCH_SIZE, **show)
-    parser.add_argument("--seed", type=whole_number(0), default=SEED, **show)
+    parser.add_argument("--batch-size", type=whole_number(1), **default(BATCH_SIZE))
+    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=SEED, **show)
     parser.add_argument("--data", metavar="DIR", default=DATA_DIR, **show)
     parser.add_argument("--checkpoints", metavar="DIR", default=CHECKPOINTS_DIR, **show)
+    parser.add_argument(
+        "--from", metavar="DIR", dest="start", help="begin with the network of another training"
+    )
     parser.add_argument("--fresh", action="store_true", help="start over")
     arguments = parser.parse_args()
-    if not any(arguments.epochs):
-        parser.error("--epochs: at least one phase needs an epoch")
+    if arguments.start and not (Path(arguments.start) / "unet.keras").is_file():
+        parser.error(f"--from {arguments.start}: there is no unet.keras in it")
+    if arguments.start and Path(arguments.start).resolve() == Path(arguments.checkpoints).resolve():
+        parser.error("--from: name another folder for the new training with --checkpoints DIR")
     return arguments
 
 
 def main():
     """Train with the constants above and the command line's changes to them."""
+    check_constants()
     arguments = parse_arguments()
-    summary = load_summary(arguments.data)
-    folder = Path(arguments.checkpoints)
+    summary, folder = load_summary(arguments.data), Path(arguments.checkpoints)
     settings = collect_settings(arguments, summary)
-    with input_errors():
-        precision = choose_precision()
-    strategy = make_strategy()
-    machine = describe_machine(precision, strategy)
-    evaluate = "python evaluation.py"
-    for flag, value, default in (
-        ("--data", arguments.data, DATA_DIR),
-        ("--checkpoints", arguments.checkpoints, CHECKPOINTS_DIR),
-    ):
-        evaluate += f" {flag} {value}" if value != default else ""
-    if begin(folder, settings, machine, arguments.fresh):
-        print(f"{folder}: holds this very training, finished; --fresh repeats it; {evaluate}")
+    evaluate = ["python", "evaluation.py"]
+    evaluate += ["--data", arguments.data] if arguments.data != DATA_DIR else []
+    evaluate += ["--checkpoints", str(folder)] if arguments.checkpoints != CHECKPOINTS_DIR else []
+    before = None if arguments.fresh else earlier_training(folder, settings)
+    if before and not (folder / "resume").exists():
+        if not (folder / "unet.keras").exists():
+            raise InputError(f"{folder}: its unet.keras is gone; --fresh trains it again")
+        print(
+            f"{folder}: holds this very training, finished; --fresh repeats it;"
+            f" {shlex.join(evaluate)}"
+        )
         return
 
+    start_tensorflow()
+    import tensorflow as tf
+
+    from model import choose_precision
+
+    precision = before["machine"]["precision"] if before else choose_precision(PRECISION)
+    strategy = make_strategy()
     tf.config.experimental.enable_op_determinism()
     cv2.setNumThreads(1)
     pairs, size = summary["pairs"], summary["image_size"]
+    devices = describe_machine(precision, strategy.num_replicas_in_sync)["devices"]
     print(
-        f"{', '.join(machine['devices'])}; precision {precision}; {pairs['train']:,} training and"
+        f"{', '.join(devices)}; precision {precision}; {pairs['train']:,} training and"
         f" {pairs['validation']:,} validation pairs of {size} x {size};"
-        f" {arguments.filters} filters; batch {arguments.batch_size}; seed {arguments.seed}",
+        f" {settings['filters']} filters; batch {settings['batch_size']}; seed {settings['seed']}",
         flush=True,
     )
-    try:
-        rows = train(settings, arguments.data, folder, precision, strategy)
-    except tf.errors.ResourceExhaustedError as error:
-        raise InputError(
-            f"out of memory with batches of {arguments.batch_size}: take a smaller --batch-size"
-            " or fewer --filters"
-        ) from error
+    rows = train(settings, arguments, precision, strategy)
     best = best_row(rows)
     print(
         f"{folder / 'unet.keras'}: epoch {best['epoch']} of phase {best['phase']}, validation"
         f" Dice {best['val_dice_score']:.3f} (mean over {pairs['validation']} images, threshold"
         f" {THRESHOLD}), loss {best['val_loss']:.3f};"
         f" {sum(row['seconds'] for row in rows) / 60:.1f} minutes for {len(rows)} epochs\n"
-        f"Run next: {evaluate}"
+        f"Run next: {shlex.join(evaluate)}"
     )
 
 

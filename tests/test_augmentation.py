@@ -8,7 +8,7 @@ import pytest
 from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 from shell import array_split
-from train import AUGMENTATION
+from train import AUGMENTATION, COLOURS, ORIGINAL
 from utils import augmentation
 from utils.files import InputError
 
@@ -21,9 +21,10 @@ SETTINGS = {
     "shear": {"shear_range": 20},
     "zoom": {"zoom_range": 0.3},
     "flips": {"horizontal_flip": True, "vertical_flip": True},
-    "all shapes": {"rotation_range": 30, "shear_range": 10, **AUGMENTATION},
+    "all shapes": {**ORIGINAL["augmentation"], "rotation_range": 30, "shear_range": 10},
     "reflect": {"rotation_range": 30, "fill_mode": "reflect"},
-    "the original": AUGMENTATION,
+    "the default": AUGMENTATION,
+    "the original": ORIGINAL["augmentation"],
 }
 
 
@@ -121,6 +122,8 @@ def test_a_constant_border_is_background():
         ({"zoom": 0.1}, "zoom"),
         ({"fill_mode": "wrap"}, "fill_mode"),
         ({"zoom_range": "much"}, "AUGMENTATION"),
+        ({"rotation_range": (-20, 20)}, "AUGMENTATION"),
+        (None, "AUGMENTATION = None"),
     ],
 )
 def test_a_setting_that_would_not_be_carried_out_is_refused(settings, word):
@@ -128,9 +131,77 @@ def test_a_setting_that_would_not_be_carried_out_is_refused(settings, word):
         augmentation.make_generator(settings)
 
 
+def test_a_change_of_colours_is_the_formula():
+    for seed in range(50):
+        table = augmentation.draw_colour_table(COLOURS, seed)
+        assert (table.shape, table.dtype) == ((256, 3), np.uint8)
+        assert (np.diff(table.astype(int), axis=0) >= 0).all()
+        unit = np.random.default_rng(seed).uniform(-1, 1, 6)
+        gain = 1 + 0.12 * unit[3:]
+        middle = gain * (100 / 255) ** np.exp(0.35 * unit[0])
+        middle = (1 + 0.25 * unit[1]) * (middle - 0.5) + 0.5 + 0.12 * unit[2]
+        np.testing.assert_allclose(table[100], 255 * middle.clip(0, 1), atol=0.51)
+
+
+def test_colours_that_may_not_change_do_not():
+    unchanged = np.repeat(np.arange(256)[:, None], 3, axis=1)
+    for colours in ({}, dict.fromkeys(COLOURS, 0)):
+        np.testing.assert_array_equal(augmentation.draw_colour_table(colours, 1), unchanged)
+    tinted = augmentation.draw_colour_table({"gain": 0.2}, 1)
+    assert len(set(tinted[128])) == 3
+
+
+def test_colours_change_pictures_and_leave_masks_alone():
+    plain, coloured = (
+        augmentation.Pairs(
+            array_split(), 4, 1, augmentation.make_generator({}), colours, seed=(1, 0)
+        ).batch(1)
+        for colours in ({}, COLOURS)
+    )
+    np.testing.assert_array_equal(plain[1], coloured[1])
+    for before, after in zip(plain[0], coloured[0], strict=True):
+        assert (before != after).mean() > 0.5
+        for channel in range(3):  # levels keep their order: what was darker still is
+            order = np.argsort(before[..., channel], axis=None, kind="stable")
+            assert (np.diff(after[..., channel].ravel()[order].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "replicas", "sizes"),
+    [
+        (11, 4, 1, [3, 4, 4]),
+        (12, 4, 1, [4, 4, 4]),
+        (3, 8, 1, [3]),
+        (17, 8, 2, [5, 6, 6]),  # not 8, 8 and 1, which leaves a device empty
+        (17, 2, 2, [2, 2, 2, 2, 2, 2, 2, 3]),
+        (1, 1, 1, [1]),
+    ],
+)
+def test_batches_are_even_and_leave_no_device_empty(count, batch_size, replicas, sizes):
+    ends = augmentation.split_evenly(count, batch_size, replicas)
+    assert list(np.diff([0, *ends])) == sizes
+
+
+def test_fewer_pictures_than_devices_are_refused():
+    with pytest.raises(InputError, match="3 pictures are too few for 4 devices"):
+        augmentation.split_evenly(3, 8, replicas=4)
+
+
+def test_a_batch_that_cannot_be_read_keeps_its_reason():
+    class Broken:
+        shape = (11, 32, 32, 3)
+
+        def __getitem__(self, rows):
+            raise InputError("images.npy: is cut off")
+
+    pairs = augmentation.Pairs(array_split()._replace(images=Broken()), 4, 2)
+    assert [len(images) for images, _ in pairs.dataset()] == [3, 4, 4]
+    assert str(pairs.failure) == "images.npy: is cut off"
+
+
 def training_pairs(epoch=0, seed=(1, 0), workers=2):
     pairs = augmentation.Pairs(
-        array_split(), 4, workers, augmentation.make_generator(AUGMENTATION), seed
+        array_split(), 4, workers, augmentation.make_generator(AUGMENTATION), COLOURS, seed
     )
     pairs.epoch = epoch
     return pairs
@@ -151,7 +222,7 @@ def test_batches_do_not_depend_on_order_or_threads():
 def test_the_dataset_is_the_batches_in_order(workers):
     pairs = training_pairs(epoch=3, workers=workers)
     batches = list(pairs.dataset().as_numpy_iterator())
-    assert [len(images) for images, _ in batches] == [4, 4, 3]
+    assert [len(images) for images, _ in batches] == [3, 4, 4]
     for step, (images, masks) in enumerate(batches):
         np.testing.assert_array_equal(images, pairs.batch(step)[0])
         np.testing.assert_array_equal(masks, pairs.batch(step)[1])
@@ -169,7 +240,7 @@ def test_epochs_seeds_and_phases_draw_differently(other):
 
 def test_an_epoch_is_one_pass_over_the_split():
     split = array_split()
-    pairs = augmentation.Pairs(split, 4, 2, augmentation.make_generator({}), (1, 0))
+    pairs = augmentation.Pairs(split, 4, 2, augmentation.make_generator({}), {}, (1, 0))
     seen = np.concatenate([pairs.batch(step)[0] for step in range(len(pairs))])
     order = [int(np.flatnonzero((split.images == image).all(axis=(1, 2, 3)))[0]) for image in seen]
     assert sorted(order) == list(range(11))
@@ -180,7 +251,7 @@ def test_pairs_stay_pairs():
     split = array_split()
     split = split._replace(masks=(split.images[..., :1] >= 128).astype(np.uint8))
     pairs = augmentation.Pairs(
-        split, 4, 2, augmentation.make_generator({"vertical_flip": True}), (1, 0)
+        split, 4, 2, augmentation.make_generator({"vertical_flip": True}), {}, (1, 0)
     )
     for step in range(len(pairs)):
         images, masks = pairs.batch(step)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -24,6 +25,17 @@ def random_masks(shape=(3, 16, 16, 1), seed=0):
 
 def test_the_original_network_has_its_number_of_parameters():
     assert unet.build_unet(channels=1, filters=64).count_params() == 31_030_593
+
+
+def test_a_grey_network_sees_the_grey_picture_that_opencv_makes():
+    network = unet.build_unet(size=32, filters=2, grey=True)
+    assert network.get_layer("encoder1_a").input.shape[-1] == 1
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    layers = [network.get_layer(name) for name in ("rescaling", "grey")]
+    expected = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) / 127.5 - 1
+    grey = keras.Sequential(layers)(picture[None].astype(np.float32))[0, ..., 0]
+    np.testing.assert_allclose(grey, expected, atol=0.6 / 127.5)  # OpenCV rounds
+    assert layers[1].trainable_weights == []
 
 
 def test_blocks_are_those_of_the_readme(small):
@@ -96,6 +108,14 @@ def test_dice_score_is_scikit_learns_f1_of_each_image():
     np.testing.assert_allclose(unet.dice_score(truth, guess), expected, atol=1e-6)
 
 
+def test_the_threshold_is_the_callers():
+    truth = np.array([1, 1, 0, 0], np.float32).reshape(1, 2, 2, 1)
+    guess = np.array([0.4, 0.6, 0.4, 0.1], np.float32).reshape(1, 2, 2, 1)
+    assert float(unet.dice_score(truth, guess)[0]) == pytest.approx(2 / 3)
+    assert float(unet.dice_score(truth, guess, threshold=0.3)[0]) == pytest.approx(4 / 5)
+    assert float(unet.predicted_fraction(truth, guess, threshold=0.3)[0]) == 0.75
+
+
 def test_predicted_fraction_counts_from_the_threshold_on():
     guess = np.array([0.49, 0.5, 0.51, 0.0], np.float32).reshape(1, 2, 2, 1)
     assert float(unet.predicted_fraction(guess, guess)[0]) == 0.5
@@ -131,6 +151,70 @@ def test_a_saved_network_of_mixed_precision_is_made_of_keras_layers(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.fixture
+def standardized():
+    """A network to train, with gains and biases as training leaves them."""
+    keras.utils.set_random_seed(1)
+    network = unet.build_unet(size=32, filters=4, standardized=True)
+    random = np.random.default_rng(0)
+    for layer in network.layers:
+        if isinstance(layer, unet.StandardizedConv2D):
+            layer.kernel.assign(layer.kernel + 0.3)
+            layer.gain.assign(random.uniform(0.5, 1.5, layer.filters))
+            layer.bias.assign(random.normal(0, 0.1, layer.filters))
+    return network
+
+
+def test_a_standardised_kernel_has_no_mean_and_hes_variance_times_its_gain(standardized):
+    layer = standardized.get_layer("encoder2_a")
+    kernel, _ = layer.folded_weights()
+    filters = kernel.reshape(-1, 8)
+    np.testing.assert_allclose(filters.mean(axis=0), 0, atol=1e-7)
+    he = np.sqrt(2 / len(filters))
+    np.testing.assert_allclose(filters.std(axis=0), he * np.abs(layer.gain.numpy()), rtol=1e-4)
+
+
+def test_a_standardised_network_is_saved_as_the_plain_one_that_predicts_the_same(
+    standardized, tmp_path
+):
+    unet.save_model(standardized, tmp_path / "unet.keras")
+    saved = keras.models.load_model(tmp_path / "unet.keras")
+    assert saved.count_params() == unet.build_unet(size=32, filters=4).count_params()
+    assert {type(layer).__module__.split(".")[0] for layer in saved.layers} == {"keras"}
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(saved(pictures), standardized(pictures), atol=1e-5)
+
+
+def test_the_gains_are_kept_with_the_weights(standardized, tmp_path):
+    """Keras's own Conv2D writes kernel and bias alone, whatever a subclass adds."""
+    standardized.save_weights(tmp_path / "a.weights.h5")
+    other = unet.build_unet(size=32, filters=4, standardized=True)
+    other.load_weights(tmp_path / "a.weights.h5")
+    for ours, theirs in zip(standardized.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_network_starts_from_a_saved_one(standardized, kernels, tmp_path):
+    unet.save_model(standardized, tmp_path / "unet.keras")
+    network = unet.build_unet(size=32, filters=4, standardized=kernels)
+    unet.start_from(network, unet.load_unet(tmp_path / "unet.keras"), "unet.keras")
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(network(pictures), standardized(pictures), atol=1e-5)
+
+
+def test_a_network_does_not_start_from_one_that_differs(small):
+    for settings, words in (
+        ({"filters": 2}, "filters 4, this one 2"),
+        ({"size": 16}, "size 32, this one 16"),
+        ({"grey": True}, "grey False, this one True"),
+        ({"standardized": True}, "without STANDARDIZED"),
+    ):
+        network = unet.build_unet(**{"size": 32, "filters": 4} | settings)
+        with pytest.raises(ValueError, match=f"a.keras: .*{words}"):
+            unet.start_from(network, small, "a.keras")
+
+
 def test_the_up_convolution_is_the_transposed_convolution():
     plain = keras.layers.Conv2DTranspose(3, 2, strides=2, bias_initializer="random_normal")
     fast = unet.UpConvolution(3, 2, strides=2)
@@ -143,8 +227,9 @@ def test_the_up_convolution_is_the_transposed_convolution():
 
 @pytest.mark.skipif(unet.choose_precision() == "float32", reason="no hardware for bfloat16 here")
 @pytest.mark.parametrize("name", ["decoder1_up", "decoder1_b"])
-def test_mixed_precision_sums_the_gradient_of_a_bias_over_all_pixels(name):
-    network = unet.build_unet(filters=2, precision="mixed_bfloat16")
+@pytest.mark.parametrize("standardized", [True, False])
+def test_mixed_precision_sums_the_gradient_of_a_bias_over_all_pixels(name, standardized):
+    network = unet.build_unet(filters=2, precision="mixed_bfloat16", standardized=standardized)
     layer = network.get_layer(name)
     inputs = tf.zeros((16, *layer.input.shape[1:]))
 

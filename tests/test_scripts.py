@@ -12,9 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from shell import ROOT, assert_mistake, command, read_rows, run_script
-
-TINY = ["--filters", "2", "--epochs", "3", "2"]
+from shell import ROOT, TINY, assert_mistake, command, read_rows, run_script
 
 
 def scores_of(folder):
@@ -22,17 +20,6 @@ def scores_of(folder):
         {key: value for key, value in row.items() if key != "seconds"}
         for row in read_rows(folder / "history.csv")
     ]
-
-
-@pytest.fixture(scope="session")
-def trained(demo, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "checkpoints"
-    done = run_script("train.py", *TINY, "--data", demo, "--checkpoints", folder)
-    assert done.returncode == 0, done.stderr
-    assert "2 filters" in done.stdout
-    assert "validation Dice" in done.stdout
-    assert f"python evaluation.py --data {demo} --checkpoints {folder}" in done.stdout
-    return folder
 
 
 def test_training_leaves_what_the_readme_lists(trained, demo):
@@ -215,7 +202,7 @@ def test_evaluation_names_what_is_missing(demo, trained, tmp_path):
 def test_two_devices_make_the_step_of_one():
     """The same batch on one device and on two: the same weights after a step, to rounding.
 
-    By plain descent, since Adam makes whole steps of gradients that are rounding alone; by Adam,
+    By plain descent, since Adam makes whole steps of gradients that are rounding alone; by Muon,
     as train.py has it, the same loss and scores.
     """
     code = """
@@ -223,7 +210,9 @@ import numpy as np, keras, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from model import build_unet, dice_loss
-from train import compile_unet, make_strategy
+from train import compile_unet, make_optimizer
+from utils.devices import make_strategy
+settings = {"bce_learning_rate": 1e-3, "decay": True, "optimizer": "muon", "clip_norm": 1.0}
 random = np.random.default_rng(0)
 batch = random.integers(0, 256, (8, 32, 32, 3), np.uint8), random.integers(0, 2, (8, 32, 32, 1))
 weights, logs = [], []
@@ -232,12 +221,12 @@ for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
     strategy = make_strategy(devices)
     assert strategy.num_replicas_in_sync == len(devices)
     with strategy.scope():
-        network = build_unet(size=32, filters=2)
+        network = build_unet(size=32, filters=2, standardized=True)
         network.compile(keras.optimizers.SGD(0.1), dice_loss)
     network.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
     weights.append(network.get_weights())
     with strategy.scope():
-        compile_unet(network, dice_loss, 1e-3, 1.0)
+        compile_unet(network, dice_loss, make_optimizer(settings, "bce", 9), 0.5)
     history = network.fit(tf.data.Dataset.from_tensors(batch).repeat(2), verbose=0).history
     logs.append([history[key][0] for key in ("loss", "dice_score", "predicted_fraction")])
 moved = max(np.abs(w).max() for w in weights[0])

@@ -8,12 +8,22 @@ import train
 from model import build_unet, dice_loss
 from shell import array_split, make_rows
 from utils.augmentation import Pairs
+from utils.files import InputError
+
+SETTINGS = {
+    "bce_learning_rate": 1e-3,
+    "decay": True,
+    "optimizer": "muon",
+    "clip_norm": 1.0,
+}
 
 
-def test_the_training_step_is_traced_once():
-    """Neither the variables of Adam and the scores nor a shorter last batch have it traced anew."""
-    network = build_unet(size=32, filters=2)
-    train.compile_unet(network, dice_loss, 1e-3, 1.0)
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_the_training_step_is_traced_once(optimizer):
+    """Neither the variables of optimizer and scores nor a smaller batch have it traced anew."""
+    network = build_unet(size=32, filters=2, standardized=True)
+    made = train.make_optimizer(SETTINGS | {"optimizer": optimizer}, "bce", 6)
+    train.compile_unet(network, dice_loss, made, 0.5)
     traces = []
     step = network.train_step
     network.train_step = lambda data: traces.append(1) or step(data)
@@ -21,15 +31,53 @@ def test_the_training_step_is_traced_once():
     assert len(traces) == 1
 
 
-def test_a_phase_ends_after_its_epochs_or_its_patience(monkeypatch):
-    monkeypatch.setattr(train, "PATIENCE", 3)
-    assert not train.phase_is_over([], "bce", 5)
-    assert train.phase_is_over([], "dice", 0)
-    assert not train.phase_is_over(make_rows([0.1, 0.2, 0.3, 0.4]), "bce", 5)
-    assert train.phase_is_over(make_rows([0.1, 0.2, 0.3, 0.4, 0.5]), "bce", 5)
-    assert not train.phase_is_over(make_rows([0.5, 0.2, 0.3]), "bce", 99)
-    assert train.phase_is_over(make_rows([0.5, 0.2, 0.3, 0.4]), "bce", 99)
-    assert not train.phase_is_over(make_rows([0.5, 0.2, 0.3, 0.4]), "dice", 5)
+def test_the_learning_rate_falls_to_zero_by_the_last_step():
+    schedule = train.make_optimizer(SETTINGS, "bce", 100)._learning_rate
+    assert [float(schedule(step)) for step in (0, 50, 100)] == pytest.approx([1e-3, 5e-4, 0])
+    constant = train.make_optimizer(SETTINGS | {"decay": False}, "bce", 100)
+    assert float(constant.learning_rate) == pytest.approx(1e-3)
+
+
+def test_muon_steps_the_standardised_kernels_alone():
+    network = build_unet(size=32, filters=2, standardized=True)
+    optimizer = train.make_optimizer(SETTINGS, "bce", 6)
+    optimizer.build(network.trainable_variables)
+    by_adam = zip(network.trainable_variables, optimizer.adam_velocities, strict=True)
+    by_muon = [variable.path for variable, velocity in by_adam if velocity is None]
+    assert len(by_muon) == 18
+    assert all(path.endswith(("_a/kernel", "_b/kernel")) for path in by_muon)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("FILTERS", 0), ("FILTERS", 16.0), ("BATCH_SIZE", 0), ("WORKERS", 0), ("SEED", -1)),
+        *(("BCE_EPOCHS", -1), ("BCE_LEARNING_RATE", 0), ("DICE_LEARNING_RATE", math.nan)),
+        *(("CLIP_NORM", 0), ("THRESHOLD", 0), ("THRESHOLD", 1), ("PRECISION", "half")),
+        *(("OPTIMIZER", "sgd"), ("DECAY", "yes"), ("COLOURS", {"hue": 0.1})),
+        *(("COLOURS", {"gamma": "much"}), ("COLOURS", None), ("COLLAPSED_EPOCHS", 0)),
+    ],
+)
+def test_a_constant_that_cannot_be_worked_with_is_named(name, value, monkeypatch):
+    monkeypatch.setattr(train, name, value)
+    with pytest.raises(InputError, match=name):
+        train.check_constants()
+
+
+def test_the_constants_can_be_worked_with(monkeypatch):
+    train.check_constants()
+    monkeypatch.setattr(train, "CLIP_NORM", None)
+    monkeypatch.setattr(train, "COLOURS", {})
+    train.check_constants()
+
+
+def test_the_last_backup_is_that_of_the_latest_epoch(tmp_path):
+    assert train.last_backup(tmp_path, "bce") == (None, 0)
+    (tmp_path / "resume").mkdir()
+    for epoch in (9, 10, 123):
+        train.backup_path(tmp_path, "bce", epoch).touch()
+    train.backup_path(tmp_path, "dice", 300).touch()
+    assert train.last_backup(tmp_path, "bce") == (train.backup_path(tmp_path, "bce", 123), 123)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training():

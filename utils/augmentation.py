@@ -5,8 +5,6 @@ import threading
 
 import cv2
 import numpy as np
-import tensorflow as tf
-from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 from utils.files import InputError
 
@@ -23,6 +21,10 @@ def make_generator(augmentation):
 
     Raises InputError for a setting that it does not know, or that would not be carried out.
     """
+    from tensorflow.keras.preprocessing.image import ImageDataGenerator
+
+    if not isinstance(augmentation, dict):
+        raise InputError(f"AUGMENTATION = {augmentation!r}: must be a dict; {{}} augments nothing")
     light_and_shape = {
         *("rotation_range", "width_shift_range", "height_shift_range", "shear_range"),
         *("zoom_range", "horizontal_flip", "vertical_flip", "fill_mode", "cval"),
@@ -34,9 +36,11 @@ def make_generator(augmentation):
     if augmentation.get("fill_mode", "nearest") not in BORDERS:
         raise InputError(f"AUGMENTATION: fill_mode must be one of {', '.join(BORDERS)}")
     try:
-        return ImageDataGenerator(**augmentation)
+        generator = ImageDataGenerator(**augmentation)
+        draw_transform(generator, (16, 16, 3), 0)  # some settings are looked at by the draw alone
     except (TypeError, ValueError) as error:
-        raise InputError(f"AUGMENTATION: {error}") from error
+        raise InputError(f"AUGMENTATION: {augmentation}: {error}") from error
+    return generator
 
 
 def draw_transform(generator, shape, seed):
@@ -88,25 +92,64 @@ def augment(image, mask, transform, fill_mode="nearest", cval=0):
     return image, (mask >= 128).astype(np.uint8)[..., None]
 
 
+def draw_colour_table(colours, seed):
+    """Draw one change of light and colour: what each level of R, G and B becomes, (256, 3) uint8.
+
+    With v from 0 to 1, that is contrast * (gain * v ** gamma - 0.5) + 0.5 + brightness, clipped.
+    colours: how far each may go, 0 where it is left out: the exponent from exp(-"gamma") to
+    exp("gamma"), the factors from 1 - "contrast" to 1 + "contrast" and from 1 - "gain" to
+    1 + "gain", drawn for each channel, so that it tints, the summand from -"brightness" to
+    "brightness". seed: 0 to 2**32 - 1, on which alone the draw depends.
+    """
+    ranges = {"gamma": 0, "contrast": 0, "brightness": 0, "gain": 0} | colours
+    random = np.random.default_rng(seed)
+    gamma, contrast, brightness, *gains = random.uniform(-1, 1, 6)
+    levels = np.linspace(0, 1, 256)[:, None] ** np.exp(ranges["gamma"] * gamma)
+    levels = levels * (1 + ranges["gain"] * np.array(gains))
+    levels = (1 + ranges["contrast"] * contrast) * (levels - 0.5) + 0.5
+    levels += ranges["brightness"] * brightness
+    return (255 * levels.clip(0, 1)).round().astype(np.uint8)
+
+
+def split_evenly(count, batch_size, replicas=1):
+    """Return the ends of batches of nearly equal size, of at most `batch_size` if that can be.
+
+    None is smaller than `replicas`, for a device without a picture ends the training. Raises
+    InputError if there are fewer pictures than that.
+    """
+    batches = min(math.ceil(count / batch_size), count // replicas)
+    if not batches:
+        raise InputError(f"{count} pictures are too few for {replicas} devices")
+    return [count * (number + 1) // batches for number in range(batches)]
+
+
 class Pairs:
     """Batches of one split, read from disk as they are needed.
 
     With a generator the pairs come in a new order and augmented in every epoch; order and draws
     depend on the seed, the epoch and the position alone. Without one they come as they are.
+    colours: see `draw_colour_table`; {} changes none. replicas: devices that share a batch.
+
+    `epoch` is set from outside before each epoch: a training that goes on does not start from 0,
+    of which Keras tells its own PyDataset nothing.
     """
 
-    def __init__(self, split, batch_size, workers, generator=None, seed=()):
-        self.split, self.batch_size, self.workers = split, batch_size, workers
-        self.generator, self.seed = generator, seed
-        self.epoch = 0  # set before each epoch: a training that goes on does not start from 0
+    def __init__(
+        self, split, batch_size, workers, generator=None, colours=None, seed=(), replicas=1
+    ):
+        self.split, self.workers = split, workers
+        self.generator, self.colours, self.seed = generator, colours or {}, seed
+        self.ends = split_evenly(len(split.names), batch_size, replicas)
+        self.epoch = 0
+        self.failure = None  # the InputError that a batch of `dataset` met
 
     def __len__(self):
-        return math.ceil(len(self.split.names) / self.batch_size)
+        return len(self.ends)
 
     def draw(self, step):
         """Return the rows of a batch and the seeds of their transforms, (n,) int each."""
         count = len(self.split.names)
-        positions = slice(step * self.batch_size, min((step + 1) * self.batch_size, count))
+        positions = slice(self.ends[step - 1] if step else 0, self.ends[step])
         if self.generator is None:
             return np.arange(count)[positions], np.zeros(count, int)[positions]
         random = np.random.default_rng([*self.seed, self.epoch])
@@ -122,15 +165,30 @@ class Pairs:
         for row, draw in enumerate(draws):
             transform = draw_transform(self.generator, images.shape[1:], int(draw))
             images[row], masks[row] = augment(images[row], masks[row], transform, **fill)
+            if self.colours:
+                images[row] = cv2.LUT(images[row], draw_colour_table(self.colours, draw)[None])
         return images, masks
 
     def dataset(self):
-        """Return one epoch as a tf.data.Dataset, made ahead by `workers` threads."""
+        """Return one epoch as a tf.data.Dataset, made ahead by `workers` threads.
+
+        TensorFlow would print an error in a thread as a traceback of its own: `failure` keeps it
+        for whoever uses the epoch, and the batch comes black.
+        """
+        import tensorflow as tf
+
         size = self.split.images.shape[1]
 
+        def make(step):
+            try:
+                return self.batch(step)
+            except InputError as error:
+                self.failure = error
+                shape = (len(self.draw(step)[0]), size, size)
+                return np.zeros((*shape, 3), np.uint8), np.zeros((*shape, 1), np.uint8)
+
         def load(step):
-            types = [tf.uint8, tf.uint8]
-            images, masks = tf.numpy_function(self.batch, [step], types, stateful=False)
+            images, masks = tf.numpy_function(make, [step], [tf.uint8, tf.uint8], stateful=False)
             images.set_shape((None, size, size, 3))
             masks.set_shape((None, size, size, 1))
             return images, masks

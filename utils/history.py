@@ -1,6 +1,7 @@
 """The history: what is written down of each epoch, read, and drawn."""
 
 import csv
+import math
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,26 +9,25 @@ from matplotlib.figure import Figure
 from utils.figures import BLUE, ORANGE
 from utils.files import write_beside
 
-HISTORY_COLUMNS = [
-    *("phase", "epoch", "loss", "dice_score", "predicted_fraction"),
-    *("val_loss", "val_dice_score", "val_predicted_fraction", "seconds"),
-]
-
 
 def read_history(path):
-    """Return the rows of history.csv, as numbers; an empty list if there is no file."""
+    """Return the rows of history.csv, as numbers; an empty list if there is no file.
+
+    phase is text, epoch a whole number; all other columns, whatever was measured, are floats.
+    """
     if not path.exists():
         return []
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    types = dict.fromkeys(HISTORY_COLUMNS, float) | {"phase": str, "epoch": int}
-    return [{key: types[key](value) for key, value in row.items()} for row in rows]
+    types = {"phase": str, "epoch": int}
+    return [{key: types.get(key, float)(value) for key, value in row.items()} for row in rows]
 
 
 def write_history(path, rows):
-    """Write history.csv."""
+    """Write history.csv; its columns are whatever was measured in any row."""
+    columns = dict.fromkeys(column for row in rows for column in row)
     with write_beside(path) as beside, open(beside, "w", newline="") as file:
-        writer = csv.DictWriter(file, HISTORY_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, restval=math.nan, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

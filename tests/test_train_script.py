@@ -1,0 +1,204 @@
+"""train.py as a user runs it: what it refuses, and how it goes on."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from shell import ROOT, TINY, assert_mistake, read_rows, run_script
+
+TWO_DEVICES = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import train
+from utils.devices import make_strategy
+train.make_strategy = lambda: make_strategy(["CPU:0", "CPU:1"])
+"""
+
+
+def edited(change, *arguments):
+    """Return the command of a train.py that has been edited by a line of Python."""
+    code = f"{change}\ntrain.run(train.main, 'interrupted')"
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+def run(line):
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def copy_of(trained, folder):
+    shutil.copytree(trained, folder)
+    return folder
+
+
+def test_refusals_and_help_do_not_wait_for_tensorflow(demo, trained, tmp_path):
+    change = "import builtins, train; train.start_tensorflow = lambda: builtins.exit(99)"
+    empty = run(edited(change, "--data", tmp_path))
+    assert_mistake(empty, str(tmp_path), "run python data_preprocessing.py")
+    help_text = run(edited(change, "-h"))
+    assert help_text.returncode == 0
+    options = ["--data", demo, "--checkpoints", trained]
+    assert_mistake(run(edited(change, *TINY, *options, "--seed", 7)), "seed 42, not 7")
+    finished = run(edited(change, *TINY, *options))
+    assert finished.returncode == 0
+    assert "finished" in finished.stdout
+    heavy = "import sys, train; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert run([sys.executable, "-c", heavy]).returncode == 0
+
+
+def test_tensorflow_starts_without_its_noise(demo, tmp_path):
+    done = run_script(
+        *("train.py", "--filters", 1, "--epochs", 1, 0, "--data", demo, "--checkpoints", tmp_path)
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_a_constant_that_cannot_be_worked_with_is_named_at_once(demo, tmp_path):
+    options = ["--data", demo, "--checkpoints", tmp_path]
+    assert_mistake(run(edited("import train; train.WORKERS = 0", *options)), "WORKERS = 0")
+    change = "import train; train.AUGMENTATION = {'rotation_range': (-20, 20)}"
+    assert_mistake(run(edited(change, *options)), "AUGMENTATION", "rotation_range")
+    assert list(tmp_path.iterdir()) == []  # nothing that would block the mended training
+
+
+def test_tuples_among_the_settings_do_not_keep_a_training_from_going_on(demo, tmp_path):
+    change = "import train; train.AUGMENTATION = {'zoom_range': (0.7, 1.3)}"
+    line = edited(change, "--filters", 1, "--epochs", 1, 0, "--data", demo)
+    line += ["--checkpoints", str(tmp_path)]
+    assert run(line).returncode == 0
+    assert "finished" in run(line).stdout
+
+
+def test_a_threshold_that_was_edited_is_another_training(demo, trained):
+    line = edited("import train; train.THRESHOLD = 0.7", *TINY, "--data", demo)
+    assert_mistake(run([*line, "--checkpoints", str(trained)]), "threshold 0.5, not 0.7")
+
+
+def test_a_finished_training_whose_network_is_gone_says_so(demo, trained, tmp_path):
+    folder = copy_of(trained, tmp_path / "checkpoints")
+    (folder / "unet.keras").unlink()
+    done = run_script("train.py", *TINY, "--data", demo, "--checkpoints", folder)
+    assert_mistake(done, "unet.keras is gone", "--fresh")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"settings": 1}', '{"settings": {}}'])
+def test_a_damaged_config_is_named(text, demo, tmp_path):
+    (tmp_path / "config.json").write_text(text)
+    done = run_script("train.py", *TINY, "--data", demo, "--checkpoints", tmp_path)
+    assert_mistake(done, "config.json: is damaged" if text != '{"settings": {}}' else "config.json")
+
+
+def test_checkpoints_that_cannot_be_written_are_named(demo, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    folder = tmp_path / "file" / "checkpoints"
+    done = run_script("train.py", *TINY, "--data", demo, "--checkpoints", folder)
+    assert_mistake(done, str(folder), "cannot be written")
+
+
+def test_arrays_that_turn_out_short_are_named(demo, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(demo, data)
+    cut = f"import os, train; path = {str(data / 'images.npy')!r}; "
+    cut += "train.check_health = lambda rows, phase: os.truncate(path, 50_000)"
+    done = run(edited(cut, *TINY, "--data", data, "--checkpoints", tmp_path / "checkpoints"))
+    assert_mistake(done, "images.npy: is cut off; prepare the data set again")
+
+
+def test_a_training_goes_on_in_the_precision_that_it_began_in(demo, tmp_path):
+    options = ["--filters", 1, "--epochs", 2, 0, "--data", demo, "--checkpoints", tmp_path]
+    change = "import train; train.check_health = lambda rows, phase: len(rows) == 2 and exit(9)"
+    began = "\nimport model; model.choose_precision = lambda setting: 'mixed_bfloat16'"
+    assert run(edited(change + began, *options)).returncode == 9
+    elsewhere = "import train, model; model.choose_precision = lambda setting: 'float32'"
+    done = run(edited(elsewhere, *options))
+    assert done.returncode == 0, done.stderr
+    assert "precision mixed_bfloat16" in done.stdout
+    assert json.loads((tmp_path / "config.json").read_text())["machine"]["precision"] == (
+        "mixed_bfloat16"
+    )
+
+
+def test_whatever_is_measured_is_written_down(demo, tmp_path):
+    """As if a user had added a metric to compile_unet, in the midst of a training."""
+    options = ["--filters", 1, "--epochs", 2, 0, "--data", demo, "--checkpoints", tmp_path]
+    change = "import train; train.check_health = lambda rows, phase: len(rows) == 2 and exit(9)"
+    assert run(edited(change, *options)).returncode == 9
+    change = """
+import keras, train
+def compile_unet(model, loss, optimizer, threshold, before=train.compile_unet):
+    before(model, loss, optimizer, threshold)
+    score = keras.metrics.MeanMetricWrapper
+    import model as unet
+    scores = [score(s, s.__name__) for s in (unet.dice_score, unet.predicted_fraction)]
+    model.compile(optimizer, loss, metrics=[*scores, keras.metrics.Recall(name="recall")])
+train.compile_unet = compile_unet
+"""
+    done = run(edited(change, *options))
+    assert done.returncode == 0, done.stderr
+    rows = read_rows(tmp_path / "history.csv")
+    assert [row["recall"] == "nan" for row in rows] == [True, False]
+    assert 0 <= float(rows[1]["val_recall"]) <= 1
+
+
+def test_a_training_on_two_devices_goes_on_as_if_it_had_not_been_killed(demo, tmp_path):
+    options = ["--filters", 2, "--epochs", 2, 1, "--data", demo, "--batch-size", 17]
+    whole, killed = (edited(TWO_DEVICES, *options, "--checkpoints", tmp_path / n) for n in "ab")
+    done = run(whole)
+    assert done.returncode == 0, done.stderr
+    process = subprocess.Popen(
+        killed, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "b" / "resume" / "bce-00001.weights.h5").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    done = run(killed)
+    assert done.returncode == 0, done.stderr
+    for name in ("dice_score", "val_loss"):
+        a, b = ([row[name] for row in read_rows(tmp_path / n / "history.csv")] for n in "ab")
+        assert a == b
+    assert json.loads((tmp_path / "a/config.json").read_text())["machine"]["replicas"] == 2
+
+
+def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):
+    options = [*TINY, "--data", demo]
+    done = run_script(
+        *("train.py", "--filters", 2, "--epochs", 0, 1, "--data", demo),
+        *("--from", trained, "--checkpoints", tmp_path / "next"),
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = (read_rows(folder / "history.csv") for folder in (trained, tmp_path / "next"))
+    assert abs(float(after[0]["val_loss"]) - float(before[-1]["val_loss"])) < 0.1
+    assert json.loads((tmp_path / "next/config.json").read_text())["settings"]["from"]
+    same = run_script("train.py", *options, "--from", trained, "--checkpoints", trained)
+    assert_mistake(same, "--from", "another folder")
+    none = run_script("train.py", *options, "--from", tmp_path, "--checkpoints", trained)
+    assert_mistake(none, "--from", "no unet.keras")
+    other = ["--filters", 4, "--data", demo, "--from", trained, "--checkpoints", tmp_path / "four"]
+    assert_mistake(run_script("train.py", *other), str(trained), "filters 2, this one 4")
+    assert not (tmp_path / "four").exists()
+
+
+def test_the_original_is_the_original(demo, tmp_path):
+    done = run_script(
+        *("train.py", "--original", "--filters", 1, "--epochs", 1, 1, "--data", demo),
+        *("--checkpoints", tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((tmp_path / "config.json").read_text())["settings"]
+    assert settings["optimizer"] == "adam"
+    assert settings["batch_size"] == 32
+    assert settings["grey"]
+    assert not settings["colours"]
+    evaluated = run_script(
+        *("evaluation.py", "--data", demo, "--checkpoints", tmp_path, "--results", tmp_path / "r")
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
