@@ -18,6 +18,7 @@ pairs are split so that frames of the same scene stay together. In data/processe
 import argparse
 import csv
 import json
+import shlex
 import time
 import zipfile
 import zlib
@@ -28,10 +29,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from utils.constants import check_whole
 from utils.dataset import SPLIT_COLUMNS, SPLITS, names_in, read_splits
 from utils.demo import draw_demo_pair
 from utils.download import download_archive
-from utils.figures import SKY, outline, save_sheet
 from utils.files import (
     InputError,
     Progress,
@@ -243,6 +244,9 @@ def summarise(source, sizes, fractions, groups, split):
 
 def save_preview(folder, names, fractions, count=8):
     """Save preview.png: pairs from the smallest to the largest polyp, with the masks' outlines."""
+    # Here, since it imports Matplotlib: half a second, which no refusal should wait for
+    from utils.figures import SKY, outline, save_sheet
+
     order = np.argsort(fractions, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]
     pictures = np.load(folder / "images.npy", mmap_mode="r")[rows]
@@ -258,6 +262,17 @@ def save_preview(folder, names, fractions, count=8):
 
 
 # The command
+
+
+def check_constants():
+    """Raise InputError, naming it, for a constant above that cannot be used."""
+    file = Path(__file__).name
+    check_whole("IMAGE_SIZE", IMAGE_SIZE, file, least=16, multiple_of=16)
+    check_whole("MIN_INLIERS", MIN_INLIERS, file, least=1)
+    check_whole("SEED", SEED, file, least=0, most=2**32 - 1)
+    check_whole("FOLDS", FOLDS, file, least=2)
+    check_whole("VALIDATION_PARTS", VALIDATION_PARTS, file, least=2)
+    check_whole("DEMO_PAIRS", DEMO_PAIRS, file, least=max(3, FOLDS))  # as split_scenes asks
 
 
 def parse_arguments():
@@ -292,6 +307,7 @@ def choose_source(arguments):
 def main():
     """Prepare the data set that the command line asks for."""
     arguments = parse_arguments()
+    check_constants()
     start = time.monotonic()
     source = choose_source(arguments)
     splits_file = arguments.splits
@@ -300,7 +316,7 @@ def main():
     summary = prepare(source, arguments.data, splits_file)
     pairs, seconds = summary["pairs"], time.monotonic() - start
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
-    option = f" --data {arguments.data}" if arguments.data != DATA_DIR else ""
+    option = f" --data {shlex.quote(arguments.data)}" if arguments.data != DATA_DIR else ""
     print(
         f"{arguments.data}: {pairs['all']:,} pairs of {IMAGE_SIZE} x {IMAGE_SIZE} from"
         f" {source.label} in {seconds:.0f} s\n"

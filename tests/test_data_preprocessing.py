@@ -322,6 +322,42 @@ def test_the_script_ends_a_mistake_with_a_line_and_status_2(folders, tmp_path):
     assert_mistake(run_script("data_preprocessing.py", "--images", folders[0]), "go together")
 
 
+def test_help_and_refusals_wait_for_no_large_import():
+    code = "import sys, data_preprocessing; print(*sys.modules)"
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"tensorflow", "sklearn", "matplotlib"} & set(done.stdout.split())
+
+
+def test_the_command_to_run_next_can_be_copied(folders, tmp_path):
+    options = ["--images", folders[0], "--masks", folders[1], "--data", "my dätä"]
+    done = run_script("data_preprocessing.py", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("run: python train.py --data 'my dätä'\n")
+
+
+BAD_CONSTANTS = {
+    "IMAGE_SIZE": [100, 0, 128.0],
+    "DEMO_PAIRS": [4],
+    "MIN_INLIERS": [0],
+    "SEED": [-1, 2**32],
+    "FOLDS": [1, "5"],
+    "VALIDATION_PARTS": [1],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, them in BAD_CONSTANTS.items() for value in them]
+)
+def test_an_impossible_constant_is_named_before_any_work(name, value, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["data_preprocessing.py", "--archive", "none.zip"])
+    monkeypatch.setattr(data, name, value)
+    with pytest.raises(InputError) as error:
+        data.main()
+    assert str(error.value).startswith(f"{name} = {value!r}: must be ")
+    assert str(error.value).endswith("; edit it in data_preprocessing.py")
+
+
 @needs_real_data
 def test_the_real_archive_by_default_and_regrouped(tmp_path):
     for option in ([], ["--regroup"]):

@@ -7,10 +7,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 
 from utils.files import InputError, Progress, parallel
 
@@ -87,6 +83,11 @@ def candidate_pairs(features):
 
     Alike by VLAD (Jegou et al. 2010): how a picture's features lie around a few visual words.
     """
+    # Here, since it takes a second to import, which no refusal should wait for
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import normalize
+
     words = 32
     sample = np.concatenate([root_sift(item.descriptors[::8]) for item in features])
     if len(features) < 2 or len(sample) < words:
@@ -159,6 +160,8 @@ def split_scenes(groups, polyp_fractions, fold_count, validation_parts, seed):
     small and large polyps. Returns (n,) str, "train", "validation" or "test", and (n,) int folds,
     0 to fold_count - 1; the test split is fold 0. Raises InputError for fewer groups than folds.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # here: see `candidate_pairs`
+
     groups = np.asarray(groups)
     if len(np.unique(groups)) < fold_count:
         raise InputError(
