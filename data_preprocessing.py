@@ -30,7 +30,7 @@ import cv2
 import numpy as np
 
 from utils.constants import check_whole
-from utils.dataset import SPLIT_COLUMNS, SPLITS, names_in, read_splits
+from utils.dataset import FILES, SPLIT_COLUMNS, SPLITS, Rows, names_in, read_splits
 from utils.demo import draw_demo_pair
 from utils.download import download_archive
 from utils.files import (
@@ -39,7 +39,7 @@ from utils.files import (
     file_sha256,
     parallel,
     read_file,
-    replace_folder,
+    replace_files,
     run,
 )
 from utils.pictures import decode_image, is_picture, reduce_pair
@@ -93,22 +93,23 @@ def archive_source(path):
     except (OSError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a whole zip file"
         raise InputError(f"{path}: {reason}; download it again, or use --demo") from error
-    members = {"images": [], "masks": []}
+    members, files = {}, {"images": [], "masks": []}
     for member in archive.namelist():
-        kind = PurePosixPath(member).parent.name
-        if kind in members and not member.startswith("__MACOSX"):
-            members[kind].append(member)
-    for kind, found in members.items():
+        file = PurePosixPath(member)
+        members[file], kind = member, file.parent.name
+        if kind in files and file.parts[0] != "__MACOSX":
+            files[kind].append(file)
+    for kind, found in files.items():
         if not found:
             raise InputError(f"{path}: has no folder {kind}/; it takes .../images/ and .../masks/")
 
-    def read(member):
+    def read(file):
         try:
-            return archive.read(member)
+            return archive.read(members[file])
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise InputError(f"{path}: {member} is damaged ({error}); download it again") from error
+            raise InputError(f"{path}: {file} is damaged ({error}); download it again") from error
 
-    source = paired_source(Path(path).name, members["images"], members["masks"], read)
+    source = paired_source(Path(path).name, files["images"], files["masks"], read)
     return source._replace(archive_sha256=file_sha256(path))
 
 
@@ -125,23 +126,25 @@ def folder_source(images, masks):
             raise InputError(f"{folder}: {error.strerror}; name a folder of pictures") from error
         if not any(is_picture(entry.name) for entry in entries):
             raise InputError(f"{folder}: holds no picture that OpenCV reads")
-        files.append([str(entry) for entry in entries])
+        files.append(entries)
     return paired_source(f"{images} and {masks}", *files, read_file)
 
 
 def paired_source(label, images, masks, read):
     """Match pictures and masks by file stem; `read(file)` returns the bytes of either.
 
+    images, masks: paths of the kind that they come from, native ones or those of an archive.
     Raises InputError for a doubled stem and for a missing or an extra partner.
     """
     stems = []
     for files in (images, masks):
         by_stem = {}
-        for file in filter(is_picture, files):
-            stem = PurePosixPath(file).stem
-            if stem in by_stem:
-                raise InputError(f"{file}: same name as {by_stem[stem]}; remove one of them")
-            by_stem[stem] = file
+        for file in files:
+            if not is_picture(file.name):
+                continue
+            if file.stem in by_stem:
+                raise InputError(f"{file}: same name as {by_stem[file.stem]}; remove one of them")
+            by_stem[file.stem] = file
         stems.append(by_stem)
     images, masks = stems
     for this, that, kind in ((images, masks, "mask"), (masks, images, "picture")):
@@ -173,10 +176,8 @@ def prepare(source, data_dir, splits_file=None):
     """
     if not source.names:
         raise InputError(f"{source.label}: holds no pairs")
-    with replace_folder(data_dir) as folder:
-        sizes, features = write_arrays(source, folder, describe=not splits_file)
-        masks = np.load(folder / "masks.npy", mmap_mode="r")
-        fractions = masks.mean(axis=(1, 2, 3))
+    with replace_files(data_dir, FILES) as folder:
+        sizes, fractions, features = write_arrays(source, folder, describe=not splits_file)
         if not fractions.any():
             raise InputError(f"{source.label}: no mask shows a polyp; are these the right masks?")
         if splits_file:
@@ -199,8 +200,9 @@ def prepare(source, data_dir, splits_file=None):
 def write_arrays(source, folder, describe):
     """Decode and reduce all pairs, and write images.npy and masks.npy pair by pair.
 
-    Returns the pictures' original sizes, (n, 2) int of height and width, and, if `describe` is
-    true, each picture's features for `group_scenes`.
+    Returns the pictures' original sizes, (n, 2) int of height and width, the polyp's part of each
+    mask, (n,) float, 0 to 1, and, if `describe` is true, each picture's features for
+    `group_scenes`.
     """
 
     def work(name):
@@ -208,7 +210,7 @@ def write_arrays(source, folder, describe):
         features = sift_features(picture) if describe else None
         return *reduce_pair(picture, mask, name, IMAGE_SIZE), picture.shape[:2], features
 
-    sizes, features = [], []
+    sizes, fractions, features = [], [], []
     progress = Progress("pairs", len(source.names))
     with open(folder / "images.npy", "wb") as images, open(folder / "masks.npy", "wb") as masks:
         for file, channels in ((images, 3), (masks, 1)):
@@ -219,9 +221,10 @@ def write_arrays(source, folder, describe):
             images.write(picture.tobytes())
             masks.write(mask.tobytes())
             sizes.append(size)
+            fractions.append(mask.mean())
             features.append(described)
             progress.advance()
-    return np.array(sizes), features
+    return np.array(sizes), np.array(fractions), features
 
 
 def summarise(source, sizes, fractions, groups, split):
@@ -249,8 +252,7 @@ def save_preview(folder, names, fractions, count=8):
 
     order = np.argsort(fractions, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]
-    pictures = np.load(folder / "images.npy", mmap_mode="r")[rows]
-    masks = np.load(folder / "masks.npy", mmap_mode="r")[rows]
+    pictures, masks = (Rows(folder / name, rows)[:] for name in ("images.npy", "masks.npy"))
     pairs = list(zip(pictures, masks, strict=True))
     sheet = {
         "picture": pictures,

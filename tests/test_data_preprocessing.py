@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 import data_preprocessing as data
 from shell import ROOT, assert_mistake, command, run_script
-from utils.dataset import SPLITS, load_summary
+from utils.dataset import FILES, SPLITS, load_summary
 from utils.files import InputError
 from utils.pictures import reduce_pair
 
@@ -58,7 +59,7 @@ def zip_folders(folders, path):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".part"}
 
 
 def test_a_folder_and_an_archive_make_the_same_data_set(folders, tmp_path):
@@ -178,7 +179,7 @@ def assert_refused(make, earlier, *words):
     for word in words:
         assert word in str(error.value)
     assert set(contents(earlier).values()) == {b"an earlier one"}
-    assert not earlier.with_name("processed.part").exists()
+    assert not (earlier / ".part").exists()
 
 
 @pytest.mark.parametrize(("spoil", "words"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
@@ -246,7 +247,7 @@ data.run(data.main)
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert_mistake(done, "processed", "cannot be written", "make room")
     assert set(contents(earlier).values()) == {b"an earlier one"}
-    assert not earlier.with_name("processed.part").exists()
+    assert not (earlier / ".part").exists()
 
 
 def demo_in_the_making(folder):
@@ -256,7 +257,7 @@ def demo_in_the_making(folder):
         stderr=subprocess.PIPE,
         text=True,
     )
-    part = folder.with_name("processed.part") / "images.npy"
+    part = folder / ".part/images.npy"
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size > 100_000):
         assert process.poll() is None
@@ -273,18 +274,49 @@ def test_an_interrupted_run_leaves_the_earlier_data_set(how, earlier):
     assert process.returncode != 0
     assert "Traceback" not in errors
     assert set(contents(earlier).values()) == {b"an earlier one"}
-    assert how == signal.SIGKILL or not earlier.with_name("processed.part").exists()
+    assert how == signal.SIGKILL or not (earlier / ".part").exists()
 
 
-def test_a_swap_that_was_cut_short_heals(folders, earlier):
-    earlier.rename(earlier.with_name("processed.old"))
-    stale = earlier.with_name("processed.part")
-    stale.mkdir()
+def test_what_a_killed_run_has_left_is_no_obstacle(folders, tmp_path):
+    stale = tmp_path / "out/.part"
+    stale.mkdir(parents=True)
     (stale / "images.npy").write_text("half a data set")
-    data.prepare(data.folder_source(*folders), earlier)
-    assert "splits.csv" in contents(earlier)
-    assert not stale.exists()
-    assert not earlier.with_name("processed.old").exists()
+    with pytest.raises(
+        InputError, match=r"out: the data set is unfinished; run data_preproc.*again"
+    ):
+        load_summary(tmp_path / "out")
+    data.prepare(data.folder_source(*folders), tmp_path / "out")
+    assert set(os.listdir(tmp_path / "out")) == set(FILES)
+
+
+def test_no_array_is_open_or_mapped_while_files_are_replaced(folders, tmp_path, monkeypatch):
+    """Windows refuses to replace a file that is open."""
+    replace_file, replaced = os.replace, []
+
+    def replace_watched(source, target):
+        maps = Path("/proc/self/maps").read_text()
+        opened = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+        assert not [line for line in [*maps.splitlines(), *opened] if line.endswith(".npy")]
+        replaced.append(Path(target).name)
+        replace_file(source, target)
+
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("this system does not list what a process maps")
+    monkeypatch.setattr(os, "replace", replace_watched)
+    data.prepare(data.folder_source(*folders), tmp_path / "out")
+    assert replaced[-1] == "dataset.json"
+    assert set(FILES) <= set(replaced)
+
+
+def test_paths_of_windows_and_of_archives_have_the_same_stems():
+    def read(file):
+        raise AssertionError
+
+    for kind, top in ((PureWindowsPath, "C:\\my data\\"), (PurePosixPath, "top/")):
+        images, masks = (
+            [kind(top + f"{folder}/05.{end}")] for folder, end in (("a", "jpg"), ("b", "png"))
+        )
+        assert data.paired_source("label", images, masks, read).names == ["05"]
 
 
 def test_the_demo_is_a_data_set_like_any_other(demo):

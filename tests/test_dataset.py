@@ -99,7 +99,7 @@ def test_arrays_that_end_too_early_are_named(demo, tmp_path):
     os.truncate(file, file.stat().st_size - 1)
     with pytest.raises(InputError, match=r"images\.npy: is cut off; prepare the data set again"):
         rows[:]
-    with pytest.raises(InputError, match=r"images\.npy: is damaged; prepare the data set again"):
+    with pytest.raises(InputError, match=r"images\.npy: is cut off; prepare the data set again"):
         dataset.load_split("test", tmp_path / "cut")
 
 

@@ -2,32 +2,52 @@
 
 import csv
 import json
+import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.files import InputError
+from utils.files import PART, InputError
 
 SPLITS = ("train", "validation", "test")
 SPLIT_COLUMNS = ["name", "group", "split", "fold"]
+FILES = ("images.npy", "masks.npy", "splits.csv", "preview.png", "dataset.json")
+
+
+def prepare_again(path, problem):
+    """Return the InputError for a file of a prepared data set."""
+    return InputError(f"{path}: {problem}; prepare the data set again")
 
 
 class Rows:
-    """Chosen rows of an .npy file, read when they are indexed.
+    """Chosen rows of an .npy file of uint8, read when they are indexed.
 
     Nothing stays in the process's memory: a data set larger than it can be trained on. Raises
-    InputError for a file that is damaged or ends too early.
+    InputError for a file that is damaged or ends too early. whole_shape: of all the file's rows.
     """
 
+    dtype = np.dtype(np.uint8)
+
     def __init__(self, path, rows):
-        self.path, self.rows = Path(path), np.asarray(rows)
+        self.path, self.rows = Path(path), np.asarray(rows, int)
         try:
-            whole = np.load(self.path, mmap_mode="r")
+            with open(self.path, "rb") as file:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError
+                self.whole_shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+                self.begin = file.tell()  # of the first row in the file, in bytes
+                held = file.seek(0, os.SEEK_END) - self.begin
+        except OSError as error:
+            raise prepare_again(self.path, error.strerror) from error
         except ValueError as error:
-            raise InputError(f"{self.path}: is damaged; prepare the data set again") from error
-        self.dtype, self.shape = whole.dtype, (len(self.rows), *whole.shape[1:])
-        self.begin = whole.offset  # of the first row in the file, in bytes
+            raise prepare_again(self.path, "is damaged") from error
+        if dtype != self.dtype or by_columns:
+            raise prepare_again(self.path, f"holds {dtype} instead of uint8 row by row")
+        if held < math.prod(self.whole_shape):
+            raise prepare_again(self.path, "is cut off")
+        self.shape = (len(self.rows), *self.whole_shape[1:])
 
     def __len__(self):
         return len(self.rows)
@@ -40,7 +60,7 @@ class Rows:
             for number, row in zip(rows.flat, result.reshape(-1, *self.shape[1:]), strict=True):
                 file.seek(self.begin + int(number) * row.nbytes)
                 if file.readinto(row) < row.nbytes:
-                    raise InputError(f"{self.path}: is cut off; prepare the data set again")
+                    raise prepare_again(self.path, "is cut off")
         return result
 
     def __array__(self, dtype=None, copy=None):
@@ -128,6 +148,10 @@ def load_split(split, data_dir):
 def load_summary(data_dir):
     """Return dataset.json of a prepared data set; raises InputError where there is none."""
     path = Path(data_dir) / "dataset.json"
+    if not path.is_file() and path.with_name(PART).is_dir():
+        raise InputError(
+            f"{data_dir}: the data set is unfinished; run data_preprocessing.py again as before"
+        )
     if not path.is_file():
         raise InputError(
             f"{data_dir}: no data set there yet; run python data_preprocessing.py (or with --demo)"

@@ -16,8 +16,7 @@ MASK_NOISE = 48  # how far a mask's 0 and 255 may stray: JPEG does 37 at quality
 
 
 def is_picture(name):
-    """Tell by its name whether a file is a picture; hidden files are not."""
-    name = PurePosixPath(name).name
+    """Tell by its name, without folders, whether a file is a picture; hidden files are not."""
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
 
 
