@@ -192,7 +192,7 @@ def prepare(source, data_dir, splits_file=None):
         summary = summarise(source, sizes, fractions, groups, split)
         arrays = (folder / name for name in ("images.npy", "masks.npy", "splits.csv"))
         summary["sha256"] = file_sha256(*arrays)
-        (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         save_preview(folder, source.names, fractions)
     return summary
 
@@ -306,15 +306,27 @@ def choose_source(arguments):
     return archive_source(arguments.archive or ARCHIVE_PATH)
 
 
+def choose_splits(arguments, names):
+    """Return the splits file that the arguments ask for, or None: to be computed.
+
+    By default, pictures of HyperKvasir's names get the split that the repository keeps.
+    """
+    if arguments.splits or arguments.regroup or arguments.demo:
+        return arguments.splits
+    if not SPLITS_PATH.is_file():
+        raise InputError(
+            f"{SPLITS_PATH}: is missing; get it back with git checkout, or split anew by --regroup"
+        )
+    return SPLITS_PATH if names_in(SPLITS_PATH) == set(names) else None
+
+
 def main():
     """Prepare the data set that the command line asks for."""
     arguments = parse_arguments()
     check_constants()
     start = time.monotonic()
     source = choose_source(arguments)
-    splits_file = arguments.splits
-    if not (splits_file or arguments.regroup) and names_in(SPLITS_PATH) == set(source.names):
-        splits_file = SPLITS_PATH
+    splits_file = choose_splits(arguments, source.names)
     summary = prepare(source, arguments.data, splits_file)
     pairs, seconds = summary["pairs"], time.monotonic() - start
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"

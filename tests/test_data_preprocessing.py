@@ -368,6 +368,17 @@ def test_the_command_to_run_next_can_be_copied(folders, tmp_path):
     assert done.stdout.endswith("run: python train.py --data 'my dätä'\n")
 
 
+def test_a_missing_split_of_hyperkvasir_is_named(folders, tmp_path, monkeypatch):
+    arguments = ["data_preprocessing.py", "--images", folders[0], "--masks", folders[1]]
+    monkeypatch.setattr(sys, "argv", [*map(str, arguments), "--data", str(tmp_path / "out")])
+    monkeypatch.setattr(data, "SPLITS_PATH", tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"none\.csv: is missing; .*git checkout.* --regroup"):
+        data.main()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--regroup"])
+    data.main()
+    assert (tmp_path / "out/dataset.json").is_file()
+
+
 BAD_CONSTANTS = {
     "IMAGE_SIZE": [100, 0, 128.0],
     "DEMO_PAIRS": [4],

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from pathlib import Path
+from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ class Rows:
                 held = file.seek(0, os.SEEK_END) - self.begin
         except OSError as error:
             raise prepare_again(self.path, error.strerror) from error
-        except ValueError as error:
+        except (ValueError, SyntaxError, TokenError) as error:
             raise prepare_again(self.path, "is damaged") from error
         if dtype != self.dtype or by_columns:
             raise prepare_again(self.path, f"holds {dtype} instead of uint8 row by row")
@@ -87,31 +88,22 @@ def read_splits(path, names):
     Raises InputError for a malformed file, for unknown, missing or doubled names, for an empty
     split and for a group that stands in two splits.
     """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    if reader.fieldnames != SPLIT_COLUMNS:
-        raise InputError(f"{path}: its first line must be {','.join(SPLIT_COLUMNS)}")
     rows, split_of_group = {}, {}
-    for number, line in enumerate(lines, start=2):
-        name, split = line["name"], line["split"]
+    for number, (name, group, split, fold) in read_lines(path):
         if name in rows:
-            raise InputError(f"{path}, line {number}: {name} stands there twice")
+            raise InputError(f"{path}, line {number}: {name!r} stands there twice")
         if split not in SPLITS:
             raise InputError(f"{path}, line {number}: split {split!r} is none of {SPLITS}")
         try:
-            rows[name] = int(line["group"]), split, int(line["fold"])
-        except (TypeError, ValueError):
+            rows[name] = np.int64(int(group)), split, np.int64(int(fold))
+        except (ValueError, OverflowError):
             raise InputError(f"{path}, line {number}: group and fold must be numbers") from None
         if split_of_group.setdefault(rows[name][0], split) != split:
             raise InputError(f"{path}, line {number}: group {rows[name][0]} stands in two splits")
     for these, those, problem in ((names, rows, "is missing"), (rows, names, "is unknown")):
         odd = sorted(set(these) - set(those))
         if odd:
-            raise InputError(f"{path}: {odd[0]} {problem} ({len(odd)} such names in all)")
+            raise InputError(f"{path}: {odd[0]!r} {problem} ({len(odd)} such names in all)")
     for split in SPLITS:
         if split not in split_of_group.values():
             raise InputError(f"{path}: no pair is in the split {split}")
@@ -119,34 +111,64 @@ def read_splits(path, names):
     return np.array(groups), np.array(split, object), np.array(folds)
 
 
+def read_lines(path):
+    """Return the lines of a splits file below its first: number and a list of four strings.
+
+    Raises InputError if it cannot be read, and for a line of more or fewer values.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
+            reader = csv.reader(file, strict=True)
+            header = next(reader, None)
+            lines = [(reader.line_num, line) for line in reader if line]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: no CSV file in UTF-8 ({error})") from error
+    if header != SPLIT_COLUMNS:
+        raise InputError(f"{path}: its first line must be {','.join(SPLIT_COLUMNS)}")
+    for number, line in lines:
+        if len(line) != len(SPLIT_COLUMNS):
+            raise InputError(f"{path}, line {number}: has {len(line)} values instead of 4")
+    return lines
+
+
 def names_in(path):
-    """Return the set of names in a splits file."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row.get("name") for row in csv.DictReader(file)}
+    """Return the set of names in a splits file; raises InputError if it cannot be read."""
+    return {name for _, (name, *_) in read_lines(path)}
 
 
 def load_split(split, data_dir):
     """Return one Split, "train", "validation" or "test", of a prepared data set.
 
-    Raises InputError if the folder holds no data set, or the split is unknown.
+    Raises InputError if the folder holds no data set, a file of it is damaged or does not fit the
+    others, or the split is unknown.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r}: none of {', '.join(SPLITS)}")
-    load_summary(data_dir)
+    size = load_summary(data_dir)["image_size"]
     folder = Path(data_dir)
-    with open(folder / "splits.csv", newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    rows = [row for row, line in enumerate(lines) if line["split"] == split]
-    return Split(
-        Rows(folder / "images.npy", rows),
-        Rows(folder / "masks.npy", rows),
-        [lines[row]["name"] for row in rows],
-        np.array([int(lines[row]["group"]) for row in rows]),
-    )
+    path = folder / "splits.csv"
+    try:
+        names = [name for _, (name, *_) in read_lines(path)]
+        groups, split_of_row, _ = read_splits(path, names)
+    except InputError as error:
+        raise InputError(f"{error}; prepare the data set again") from error
+    rows = np.flatnonzero(split_of_row == split)
+    arrays = []
+    for name, channels in (("images.npy", 3), ("masks.npy", 1)):
+        array, shape = Rows(folder / name, rows), (len(names), size, size, channels)
+        if array.whole_shape != shape:
+            raise prepare_again(array.path, f"is of shape {array.whole_shape}, not {shape}")
+        arrays.append(array)
+    return Split(*arrays, [names[row] for row in rows], groups[rows])
 
 
 def load_summary(data_dir):
-    """Return dataset.json of a prepared data set; raises InputError where there is none."""
+    """Return dataset.json of a prepared data set, a dictionary.
+
+    Raises InputError where there is none, or it is damaged.
+    """
     path = Path(data_dir) / "dataset.json"
     if not path.is_file() and path.with_name(PART).is_dir():
         raise InputError(
@@ -156,4 +178,13 @@ def load_summary(data_dir):
         raise InputError(
             f"{data_dir}: no data set there yet; run python data_preprocessing.py (or with --demo)"
         )
-    return json.loads(path.read_text())
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        fits = {"source", "image_size", "pairs", "polyp_fraction", "sha256"} <= summary.keys()
+    except OSError as error:
+        raise prepare_again(path, error.strerror) from error
+    except (ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise prepare_again(path, "is damaged")
+    return summary
