@@ -26,7 +26,6 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from utils.constants import check_whole
@@ -42,7 +41,7 @@ from utils.files import (
     replace_files,
     run,
 )
-from utils.pictures import decode_image, is_picture, reduce_pair
+from utils.pictures import decode_pair, is_picture, reduce_pair
 from utils.scenes import group_scenes, sift_features, split_scenes
 
 # Where things are
@@ -70,8 +69,8 @@ VALIDATION_PARTS = 10
 class Source(NamedTuple):
     """Pairs that are decoded one by one.
 
-    `decode(name)` returns a picture, (height, width, 3) uint8 RGB, and its mask as it was stored,
-    (height, width) uint8 or uint16. archive_sha256: hex digits, where the source is an archive.
+    `decode(name)` returns a picture, (height, width, 3) uint8 RGB, and its mask, (height, width)
+    uint8 of 0 and 255. archive_sha256: hex digits, where the source is an archive.
     """
 
     label: str
@@ -154,9 +153,8 @@ def paired_source(label, images, masks, read):
             raise InputError(f"{this[alone[0]]}: has no {kind} of the same name{others}")
 
     def decode(name):
-        picture = decode_image(read(images[name]), images[name], cv2.IMREAD_COLOR_RGB)
-        flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-        return picture, decode_image(read(masks[name]), masks[name], flags)
+        files = images[name], masks[name]
+        return decode_pair(*map(read, files), *files)
 
     return Source(label, sorted(images), decode)
 
@@ -208,7 +206,7 @@ def write_arrays(source, folder, describe):
     def work(name):
         picture, mask = source.decode(name)
         features = sift_features(picture) if describe else None
-        return *reduce_pair(picture, mask, name, IMAGE_SIZE), picture.shape[:2], features
+        return *reduce_pair(picture, mask, IMAGE_SIZE), picture.shape[:2], features
 
     sizes, fractions, features = [], [], []
     progress = Progress("pairs", len(source.names))

@@ -86,7 +86,7 @@ def test_a_data_set_is_what_the_readme_says(folders, tmp_path):
     assert [line["name"] for line in lines] == [f"{number:02d}" for number in range(20)]
     for row in (0, 7, 19):
         picture, mask = make_pair(row)
-        expected, expected_mask = reduce_pair(picture, mask, "name", 128)
+        expected, expected_mask = reduce_pair(picture, mask, 128)
         np.testing.assert_array_equal(images[row], expected)  # in RGB
         np.testing.assert_array_equal(masks[row], expected_mask)
     assert summary == json.loads((tmp_path / "out/dataset.json").read_text())
@@ -154,8 +154,14 @@ BAD_FOLDERS = {
     "not a picture": (lambda i, m: (i / "05.png").write_text("text"), ["05.png", "not a picture"]),
     "mask not a picture": (lambda i, m: (m / "05.png").write_text("x"), ["05.png", "not a pict"]),
     "cut off": (truncate_jpeg, ["05.jpg", "cut off"]),
-    "other size": (lambda i, m: replace(m / "05.png", np.eye(9) * 255), ["05", "50 x 40", "9 x 9"]),
-    "grey mask": (lambda i, m: replace(m / "05.png", np.full((40, 50), 99)), ["05", "99"]),
+    "other size": (
+        lambda i, m: replace(m / "05.png", np.eye(9) * 255),
+        ["images/05.png", "50 x 40", "masks/05.png", "9 x 9"],
+    ),
+    "grey mask": (
+        lambda i, m: replace(m / "05.png", np.full((40, 50), 99)),
+        ["masks/05.png", "99"],
+    ),
     "no polyp at all": (remove_all_polyps, ["no mask shows a polyp"]),
     "too few": (keep_four, ["too few"]),
     "empty folder": (empty, ["images", "no picture"]),
