@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.constants import check_whole
+from utils.constants import check_number, check_whole
 from utils.dataset import FILES, SPLIT_COLUMNS, SPLITS, Rows, names_in, read_splits
 from utils.demo import draw_demo_pair
 from utils.download import download_archive
@@ -41,7 +41,7 @@ from utils.files import (
     replace_files,
     run,
 )
-from utils.pictures import decode_pair, is_picture, reduce_pair
+from utils.pictures import border_fraction, decode_pair, is_picture, reduce_pair
 from utils.scenes import group_scenes, sift_features, split_scenes
 
 # Where things are
@@ -56,6 +56,8 @@ ARCHIVE_SHA256 = "4463011f991dcdc74ec56399788b1a93822593f17ed18a662bdeb7392ffcdd
 
 IMAGE_SIZE = 128  # pixels; a multiple of 16, since the network halves it four times
 DEMO_PAIRS = 120
+
+MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
 
 # Keypoints that agree and so join two pictures; see the README for what each number joins
 MIN_INLIERS = 4
@@ -175,7 +177,7 @@ def prepare(source, data_dir, splits_file=None):
     if not source.names:
         raise InputError(f"{source.label}: holds no pairs")
     with replace_files(data_dir, FILES) as folder:
-        sizes, fractions, features = write_arrays(source, folder, describe=not splits_file)
+        sizes, fractions, borders, features = write_arrays(source, folder, describe=not splits_file)
         if not fractions.any():
             raise InputError(f"{source.label}: no mask shows a polyp; are these the right masks?")
         if splits_file:
@@ -190,6 +192,7 @@ def prepare(source, data_dir, splits_file=None):
         summary = summarise(source, sizes, fractions, groups, split)
         arrays = (folder / name for name in ("images.npy", "masks.npy", "splits.csv"))
         summary["sha256"] = file_sha256(*arrays)
+        summary["warnings"] = doubts(source, fractions, borders)
         (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         save_preview(folder, source.names, fractions)
     return summary
@@ -199,8 +202,8 @@ def write_arrays(source, folder, describe):
     """Decode and reduce all pairs, and write images.npy and masks.npy pair by pair.
 
     Returns the pictures' original sizes, (n, 2) int of height and width, the polyp's part of each
-    mask, (n,) float, 0 to 1, and, if `describe` is true, each picture's features for
-    `group_scenes`.
+    mask and of its border, (n,) float each, 0 to 1, and, if `describe` is true, each picture's
+    features for `group_scenes`.
     """
 
     def work(name):
@@ -208,7 +211,7 @@ def write_arrays(source, folder, describe):
         features = sift_features(picture) if describe else None
         return *reduce_pair(picture, mask, IMAGE_SIZE), picture.shape[:2], features
 
-    sizes, fractions, features = [], [], []
+    sizes, fractions, borders, features = [], [], [], []
     progress = Progress("pairs", len(source.names))
     with open(folder / "images.npy", "wb") as images, open(folder / "masks.npy", "wb") as masks:
         for file, channels in ((images, 3), (masks, 1)):
@@ -220,9 +223,10 @@ def write_arrays(source, folder, describe):
             masks.write(mask.tobytes())
             sizes.append(size)
             fractions.append(mask.mean())
+            borders.append(border_fraction(mask))
             features.append(described)
             progress.advance()
-    return np.array(sizes), np.array(fractions), features
+    return np.array(sizes), np.array(fractions), np.array(borders), features
 
 
 def summarise(source, sizes, fractions, groups, split):
@@ -241,6 +245,28 @@ def summarise(source, sizes, fractions, groups, split):
         "original_width": [int(widths.min()), int(np.median(widths)), int(widths.max())],
         "original_height": [int(heights.min()), int(np.median(heights)), int(heights.max())],
     }
+
+
+def doubts(source, fractions, borders):
+    """Return lines, mostly none, about masks that look wrong: too large, or inverted.
+
+    fractions, borders: (n,) float, 0 to 1, the polyp's part of each mask and of its border.
+    """
+    lines = []
+    if fractions.mean() > MOST_COVERED:
+        largest = ", ".join(source.names[row] for row in np.argsort(-fractions, kind="stable")[:3])
+        lines.append(
+            f"{source.label}: the masks cover {fractions.mean():.0%} of their pictures on average,"
+            f" most of all {largest}; are they the right ones?"
+        )
+    inverted = np.flatnonzero(borders > 0.5)
+    if len(inverted) > len(borders) / 2:
+        first = ", ".join(source.names[row] for row in inverted[:3])
+        lines.append(
+            f"{source.label}: {len(inverted):,} of {len(borders):,} masks look inverted, with polyp"
+            f" along most of the border ({first}); polyp must be white, the rest black"
+        )
+    return lines
 
 
 def save_preview(folder, names, fractions, count=8):
@@ -268,6 +294,7 @@ def check_constants():
     """Raise InputError, naming it, for a constant above that cannot be used."""
     file = Path(__file__).name
     check_whole("IMAGE_SIZE", IMAGE_SIZE, file, least=16, multiple_of=16)
+    check_number("MOST_COVERED", MOST_COVERED, file, above=0, most=1)
     check_whole("MIN_INLIERS", MIN_INLIERS, file, least=1)
     check_whole("SEED", SEED, file, least=0, most=2**32 - 1)
     check_whole("FOLDS", FOLDS, file, least=2)
@@ -329,6 +356,8 @@ def main():
     pairs, seconds = summary["pairs"], time.monotonic() - start
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
     option = f" --data {shlex.quote(arguments.data)}" if arguments.data != DATA_DIR else ""
+    for line in summary["warnings"]:
+        print(f"Beware: {line}")
     print(
         f"{arguments.data}: {pairs['all']:,} pairs of {IMAGE_SIZE} x {IMAGE_SIZE} from"
         f" {source.label} in {seconds:.0f} s\n"

@@ -110,6 +110,28 @@ def test_a_frame_without_a_polyp_is_legal_and_counted(folders, tmp_path):
     assert summary["masks_without_polyp"] == 1
 
 
+def invert(paths):
+    for path in paths:
+        replace(path, 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+def test_masks_that_are_inverted_or_too_large_are_warned_of_by_name(folders, tmp_path):
+    source, masks = data.folder_source(*folders), sorted(folders[1].iterdir())
+    assert data.prepare(source, tmp_path / "out")["warnings"] == []
+    invert(masks[:10])
+    assert data.prepare(source, tmp_path / "out")["warnings"] == []  # not in most
+    invert(masks[10:11])
+    large, inverted = data.prepare(source, tmp_path / "out")["warnings"]
+    assert large == (
+        f"{source.label}: the masks cover 63% of their pictures on average, most of all"
+        " 00, 01, 02; are they the right ones?"
+    )
+    assert inverted == (
+        f"{source.label}: 11 of 20 masks look inverted, with polyp along most of the border"
+        " (00, 01, 02); polyp must be white, the rest black"
+    )
+
+
 def test_files_of_other_kinds_are_passed_over(folders, tmp_path):
     (folders[0] / "notes.txt").write_text("not a picture")
     (folders[1] / ".hidden.png").write_bytes(b"")
@@ -347,6 +369,12 @@ def test_the_script_prepares_ones_own_pictures(folders, tmp_path):
     done = run_script("data_preprocessing.py", *options, "--splits", tmp_path / "mine.csv")
     assert done.returncode == 0, done.stderr
     assert "mine.csv" in done.stdout
+    assert "Beware" not in done.stdout
+    invert(folders[1].iterdir())
+    done = run_script("data_preprocessing.py", *options, "--splits", tmp_path / "mine.csv")
+    assert done.returncode == 0, done.stderr
+    assert "Beware: " in done.stdout
+    assert "20 of 20 masks look inverted" in done.stdout
     assert (tmp_path / "out/splits.csv").read_text() == mine
 
 
@@ -388,6 +416,7 @@ def test_a_missing_split_of_hyperkvasir_is_named(folders, tmp_path, monkeypatch)
 BAD_CONSTANTS = {
     "IMAGE_SIZE": [100, 0, 128.0],
     "DEMO_PAIRS": [4],
+    "MOST_COVERED": [0, 60],
     "MIN_INLIERS": [0],
     "SEED": [-1, 2**32],
     "FOLDS": [1, "5"],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from utils.files import InputError
-from utils.pictures import binary_mask, decode_pair, reduce_pair
+from utils.pictures import binary_mask, border_fraction, decode_pair, reduce_pair
 
 
 def test_reduction_by_hand():
@@ -192,3 +192,11 @@ def test_noise_is_forgiven_by_what_the_file_is_and_not_by_its_name():
     assert set(np.unique(decode_pair(picture, encoded(mask, ".jpg"), "a", "b.png")[1])) == {0, 255}
     with pytest.raises(InputError, match=r"b\.jpg: mask is not two-valued, it has 0, 15, 255; st"):
         decode_pair(picture, encoded(mask, ".png"), "a", "b.jpg")
+
+
+def test_the_border_is_the_outermost_pixels_once():
+    mask = np.zeros((4, 4, 1), np.uint8)
+    mask[1:3, 1:3] = 1
+    assert border_fraction(mask) == 0
+    mask[:, 0] = 1
+    assert border_fraction(mask) == 4 / 12

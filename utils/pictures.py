@@ -128,3 +128,11 @@ def binary_mask(mask, file, lossy=True):
         values = ", ".join(values if len(values) <= 8 else [*values[:4], "...", *values[-3:]])
         raise InputError(f"{file}: mask is not two-valued, it has {values}; store 0 and 255")
     return cv2.threshold(levels, HALF - 1, 255, cv2.THRESH_BINARY)[1]
+
+
+def border_fraction(mask):
+    """Return the polyp's part, 0 to 1, of the outermost pixels of a mask.
+
+    mask: (size, size, 1) uint8, 0 or 1. It is small but in inverted masks.
+    """
+    return float(np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]]).mean())
