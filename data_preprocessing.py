@@ -4,6 +4,7 @@
     python data_preprocessing.py --archive FILE             use a copy of that archive
     python data_preprocessing.py --images DIR --masks DIR   use your own pictures
     python data_preprocessing.py --demo                     draw 120 synthetic pairs, no download
+    python data_preprocessing.py --fold K                   test on fold K, 0 to 4, instead of 0
 
 Every pair is decoded, its mask made binary, both are reduced to IMAGE_SIZE x IMAGE_SIZE, and the
 pairs are split so that frames of the same scene stay together. In data/processed/ this leaves
@@ -29,7 +30,16 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.constants import check_number, check_whole
-from utils.dataset import FILES, SPLIT_COLUMNS, SPLITS, Rows, names_in, read_splits
+from utils.dataset import (
+    FILES,
+    SPLIT_COLUMNS,
+    SPLITS,
+    Rows,
+    check_folds,
+    names_in,
+    read_splits,
+    tested_fold,
+)
 from utils.demo import draw_demo_pair
 from utils.download import download_archive
 from utils.files import (
@@ -42,7 +52,7 @@ from utils.files import (
     run,
 )
 from utils.pictures import border_fraction, decode_pair, is_picture, reduce_pair
-from utils.scenes import group_scenes, sift_features, split_scenes
+from utils.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
 
 # Where things are
 DATA_DIR = "data/processed"
@@ -64,7 +74,7 @@ MIN_INLIERS = 4
 
 # The split: a fifth of all pairs for testing, a tenth of the rest for validation
 SEED = 42
-FOLDS = 5  # fold 0 is the test split
+FOLDS = 5  # fold 0 is the test split, unless --fold names another
 VALIDATION_PARTS = 10
 
 
@@ -169,31 +179,42 @@ def demo_source():
 # The data set
 
 
-def prepare(source, data_dir, splits_file=None):
+def prepare(source, data_dir, splits_file=None, fold=None):
     """Write the data set of a source; an earlier one stays as it was unless all goes well.
 
-    Without `splits_file` the pairs are grouped by their look and split anew.
+    Without `splits_file` the pairs are grouped by their look and dealt into folds anew. fold: the
+    one that becomes the test split; by default the file's own test split, or fold 0.
+    Returns what dataset.json says.
     """
     if not source.names:
         raise InputError(f"{source.label}: holds no pairs")
+    if splits_file:
+        groups, split, folds = read_splits(splits_file, source.names)
+        if fold is not None:
+            check_folds(splits_file, groups, folds, fold)
+    elif fold is not None and not 0 <= fold < FOLDS:
+        raise InputError(f"--fold {fold}: there are the folds 0 to {FOLDS - 1}")
     with replace_files(data_dir, FILES) as folder:
-        sizes, fractions, borders, features = write_arrays(source, folder, describe=not splits_file)
+        sizes, fractions, borders, features = write_arrays(source, folder, not splits_file)
         if not fractions.any():
             raise InputError(f"{source.label}: no mask shows a polyp; are these the right masks?")
-        if splits_file:
-            groups, split, folds = read_splits(splits_file, source.names)
-        else:
+        if not splits_file:
             groups = group_scenes(features, MIN_INLIERS)
-            split, folds = split_scenes(groups, fractions, FOLDS, VALIDATION_PARTS, SEED)
+            folds = fold_scenes(groups, fractions, FOLDS, SEED)
+            split = split_by_fold(groups, fractions, folds, fold or 0, VALIDATION_PARTS, SEED)
+        elif fold is not None and fold != tested_fold(split, folds):
+            split = split_by_fold(groups, fractions, folds, fold, VALIDATION_PARTS, SEED)
         with open(folder / "splits.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(SPLIT_COLUMNS)
             writer.writerows(zip(source.names, groups, split, folds, strict=True))
         summary = summarise(source, sizes, fractions, groups, split)
+        summary["test_fold"] = tested_fold(split, folds)
         arrays = (folder / name for name in ("images.npy", "masks.npy", "splits.csv"))
         summary["sha256"] = file_sha256(*arrays)
         summary["warnings"] = doubts(source, fractions, borders)
-        (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(summary, indent=2) + "\n"
+        (folder / "dataset.json").write_text(text, encoding="utf-8")
         save_preview(folder, source.names, fractions)
     return summary
 
@@ -313,6 +334,7 @@ def parse_arguments():
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--splits", metavar="FILE", help=f"CSV: {','.join(SPLIT_COLUMNS)}")
     splits.add_argument("--regroup", action="store_true", help="group and split HyperKvasir anew")
+    parser.add_argument("--fold", metavar="K", type=int, help="the fold that is the test split")
     parser.add_argument("--data", metavar="DIR", default=DATA_DIR, help="default: %(default)s")
     arguments = parser.parse_args()
     if bool(arguments.images) != bool(arguments.masks):
@@ -352,9 +374,10 @@ def main():
     start = time.monotonic()
     source = choose_source(arguments)
     splits_file = choose_splits(arguments, source.names)
-    summary = prepare(source, arguments.data, splits_file)
+    summary = prepare(source, arguments.data, splits_file, arguments.fold)
     pairs, seconds = summary["pairs"], time.monotonic() - start
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
+    origin += f", fold {arguments.fold}" if arguments.fold is not None else ""
     option = f" --data {shlex.quote(arguments.data)}" if arguments.data != DATA_DIR else ""
     for line in summary["warnings"]:
         print(f"Beware: {line}")

@@ -353,6 +353,8 @@ def test_the_demo_is_a_data_set_like_any_other(demo):
     assert summary["pairs"]["test"] == 24
     assert 105 <= summary["groups"] <= 120  # every picture is another one; a few join by chance
     assert summary["masks_without_polyp"] == 0
+    assert summary["test_fold"] == 0
+    assert summary["warnings"] == []
     assert set(contents(demo)) == {
         *("images.npy", "masks.npy", "splits.csv", "dataset.json", "preview.png")
     }
@@ -376,6 +378,62 @@ def test_the_script_prepares_ones_own_pictures(folders, tmp_path):
     assert "Beware: " in done.stdout
     assert "20 of 20 masks look inverted" in done.stdout
     assert (tmp_path / "out/splits.csv").read_text() == mine
+
+
+def splits_of(folder):
+    """Return the names, groups, splits and folds of a prepared data set, as four arrays."""
+    with open(folder / "splits.csv", newline="") as file:
+        return [np.array(column) for column in list(zip(*csv.reader(file), strict=True))]
+
+
+def test_each_fold_is_tested_once_and_no_scene_is_parted(folders, tmp_path):
+    cv2.imwrite(str(folders[0] / "07.png"), cv2.imread(str(folders[0] / "06.png")))
+    source = data.folder_source(*folders)
+    assert data.prepare(source, tmp_path / "first")["test_fold"] == 0
+    first, tested = tmp_path / "first/splits.csv", []
+    for fold in range(5):
+        summary = data.prepare(source, tmp_path / "out", first, fold)
+        assert summary["test_fold"] == fold
+        assert (fold == 0) == ((tmp_path / "out/splits.csv").read_bytes() == first.read_bytes())
+        names, groups, split, folds = splits_of(tmp_path / "out")
+        np.testing.assert_array_equal(split[1:] == "test", folds[1:] == str(fold))
+        assert all(len(set(split[groups == group])) == 1 for group in groups)
+        assert all(summary["pairs"][name] for name in SPLITS)
+        tested += list(names[split == "test"])
+    assert sorted(tested) == source.names
+    data.prepare(source, tmp_path / "anew", fold=4)
+    np.testing.assert_array_equal(splits_of(tmp_path / "anew"), splits_of(tmp_path / "out"))
+    again = tmp_path / "out/splits.csv"
+    data.prepare(source, tmp_path / "out", again, fold=0)  # of a file in the same folder
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_ones_own_validation_split_stays_where_its_test_fold_is_asked_for(folders, tmp_path):
+    lines = [f"{n:02d},{n},{'test' if n % 5 == 3 else 'train'},{n % 5}" for n in range(20)]
+    lines[0] = "00,0,validation,0"
+    mine = tmp_path / "mine.csv"
+    mine.write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+    source = data.folder_source(*folders)
+    for fold in (None, 3):
+        assert data.prepare(source, tmp_path / "out", mine, fold)["test_fold"] == 3
+        assert (tmp_path / "out/splits.csv").read_text() == mine.read_text()
+
+
+@pytest.mark.parametrize("fold", [-1, 5])
+def test_a_fold_that_there_is_not_is_refused_before_any_work(fold, folders, tmp_path):
+    source = data.folder_source(*folders)._replace(decode=None)
+    with pytest.raises(InputError, match=f"--fold {fold}: there are the folds 0 to 4"):
+        data.prepare(source, tmp_path / "out", fold=fold)
+    names = [f"{number:02d}" for number in range(20)]
+    lines = [
+        f"{n},{n},{split},{f}" for f, (n, split) in enumerate(zip(names, SPLITS * 7, strict=False))
+    ]
+    (tmp_path / "mine.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+    with pytest.raises(
+        InputError, match=r"--fold -1: .*mine\.csv holds the folds 0, 1, 2, .* 19 only"
+    ):
+        data.prepare(source, tmp_path / "out", tmp_path / "mine.csv", fold=-1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_script_ends_a_mistake_with_a_line_and_status_2(folders, tmp_path):
@@ -438,7 +496,7 @@ def test_an_impossible_constant_is_named_before_any_work(name, value, monkeypatc
 
 @needs_real_data
 def test_the_real_archive_by_default_and_regrouped(tmp_path):
-    for option in ([], ["--regroup"]):
+    for option in ([], ["--regroup"], ["--fold", 0]):
         options = ["--archive", REAL_ARCHIVE, "--data", tmp_path / "out", *option]
         done = run_script("data_preprocessing.py", *options)
         assert done.returncode == 0, done.stderr
@@ -447,3 +505,12 @@ def test_the_real_archive_by_default_and_regrouped(tmp_path):
     assert summary["pairs"] == {"all": 1000, "train": 720, "validation": 80, "test": 200}
     assert summary["polyp_fraction"]["all"] == pytest.approx(0.1539098941, abs=1e-4)
     assert summary["masks_without_polyp"] == 0
+    assert summary["warnings"] == []
+    done = run_script("data_preprocessing.py", *options[:-1], 3)
+    assert done.returncode == 0, done.stderr
+    assert "hyperkvasir_splits.csv, fold 3" in done.stdout
+    _, groups, split, folds = splits_of(tmp_path / "out")
+    assert set(folds[split == "test"]) == {"3"}
+    assert all(len(set(split[groups == group])) == 1 for group in groups)
+    counts = [(split == name).sum() for name in SPLITS]
+    assert counts == pytest.approx([720, 80, 200], abs=3)

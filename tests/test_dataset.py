@@ -12,6 +12,7 @@ import pytest
 from data_preprocessing import SPLITS_PATH
 from utils import dataset
 from utils.files import InputError
+from utils.scenes import split_by_fold
 
 
 def write_splits(path, lines, header="name,group,split,fold"):
@@ -89,6 +90,39 @@ def test_the_splits_of_hyperkvasir_leak_nothing():
         ("cju3tp94kfstl08181awh6z49", "cjyzk8qieoboa0848ogj51wwm"),
     ):
         assert group_of[first] == group_of[second]
+
+
+def test_every_fold_of_hyperkvasir_can_be_tested_without_a_leak():
+    names = sorted(dataset.names_in(SPLITS_PATH))
+    groups, split, folds = dataset.read_splits(SPLITS_PATH, names)
+    assert dataset.tested_fold(split, folds) == 0
+    fractions, tested = np.random.default_rng(0).random(1000), np.zeros(1000, int)
+    for fold in range(5):
+        dataset.check_folds(SPLITS_PATH, groups, folds, fold)
+        split = split_by_fold(groups, fractions, folds, fold, validation_parts=10, seed=42)
+        assert dataset.tested_fold(split, folds) == fold
+        assert all(len(set(split[groups == group])) == 1 for group in np.unique(groups))
+        counts = [(split == name).sum() for name in dataset.SPLITS]
+        assert counts == pytest.approx([720, 80, 200], abs=5)
+        tested += split == "test"
+    np.testing.assert_array_equal(tested, 1)
+
+
+def test_a_fold_that_is_not_held_or_parts_a_group_is_refused():
+    groups, folds = np.array([0, 0, 1, 2]), np.array([3, 4, 4, 6])
+    with pytest.raises(InputError, match=r"--fold 2: a\.csv holds the folds 3, 4, 6 only"):
+        dataset.check_folds("a.csv", groups, folds, 2)
+    with pytest.raises(InputError, match=r"--fold 5: a\.csv holds the folds 3, 4, 6 only"):
+        dataset.check_folds("a.csv", groups, folds, 5)
+    with pytest.raises(InputError, match=r"a\.csv: group 0 stands in the folds 3 and 4"):
+        dataset.check_folds("a.csv", groups, folds, 4)
+
+
+def test_a_test_split_of_parts_of_folds_is_no_fold():
+    folds = np.array([0, 0, 1, 2])
+    for split, fold in (("TTtv", 0), ("Tttv", None), ("TTTv", None), ("tvtT", 2)):
+        words = np.array([{"T": "test", "t": "train", "v": "validation"}[x] for x in split], object)
+        assert dataset.tested_fold(words, folds) == fold
 
 
 def test_a_split_comes_as_it_was_stored(demo):

@@ -111,6 +111,31 @@ def read_splits(path, names):
     return np.array(groups), np.array(split, object), np.array(folds)
 
 
+def tested_fold(split, folds):
+    """Return the fold that is the test split, an int; None if no single and whole one is.
+
+    split: (n,) str; folds: (n,) int.
+    """
+    tested = np.unique(folds[split == "test"])
+    whole = len(tested) == 1 and np.array_equal(folds == tested[0], split == "test")
+    return int(tested[0]) if whole else None
+
+
+def check_folds(path, groups, folds, fold):
+    """Raise InputError unless a splits file holds `fold`, and parts no group between folds.
+
+    groups, folds: (n,) int, as `read_splits` returns them.
+    """
+    held = np.unique(folds)
+    if fold not in held:
+        some = ", ".join(map(str, held if len(held) <= 10 else [*held[:8], "...", held[-1]]))
+        raise InputError(f"--fold {fold}: {path} holds the folds {some} only")
+    for group in np.unique(groups):
+        its = np.unique(folds[groups == group])
+        if len(its) > 1:
+            raise InputError(f"{path}: group {group} stands in the folds {its[0]} and {its[1]}")
+
+
 def read_lines(path):
     """Return the lines of a splits file below its first: number and a list of four strings.
 
