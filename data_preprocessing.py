@@ -12,8 +12,10 @@ pairs are split so that frames of the same scene stay together. In data/processe
     images.npy    (N, IMAGE_SIZE, IMAGE_SIZE, 3) uint8, RGB, 0 to 255
     masks.npy     (N, IMAGE_SIZE, IMAGE_SIZE, 1) uint8, 0 or 1
     splits.csv    name, group, split and fold of each row of the arrays
-    dataset.json  source, sizes, counts, polyp fraction, hashes
+    dataset.json  source, sizes, counts, polyp fraction, test fold, hashes, warnings
     preview.png   a contact sheet: look at it before you train
+
+Other files in that folder stay as they are.
 """
 
 import argparse

@@ -372,12 +372,15 @@ def test_the_script_prepares_ones_own_pictures(folders, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "mine.csv" in done.stdout
     assert "Beware" not in done.stdout
+    assert (tmp_path / "out/splits.csv").read_text() == mine
     invert(folders[1].iterdir())
-    done = run_script("data_preprocessing.py", *options, "--splits", tmp_path / "mine.csv")
+    options += ["--splits", tmp_path / "mine.csv", "--fold", 1]
+    done = run_script("data_preprocessing.py", *options)
     assert done.returncode == 0, done.stderr
+    assert "(mine.csv, fold 1)" in done.stdout
+    assert load_summary(tmp_path / "out")["test_fold"] == 1
     assert "Beware: " in done.stdout
     assert "20 of 20 masks look inverted" in done.stdout
-    assert (tmp_path / "out/splits.csv").read_text() == mine
 
 
 def splits_of(folder):
