@@ -4,6 +4,7 @@
     python data_preprocessing.py --archive FILE             use a copy of that archive
     python data_preprocessing.py --images DIR --masks DIR   use your own pictures
     python data_preprocessing.py --demo                     draw 120 synthetic pairs, no download
+    python data_preprocessing.py --fold K                   test on fold K, 0 to 4, instead of 0
 
 Every pair is decoded, its mask made binary, both are reduced to IMAGE_SIZE x IMAGE_SIZE, and the
 pairs are split so that frames of the same scene stay together. In data/processed/ this leaves
@@ -11,13 +12,16 @@ pairs are split so that frames of the same scene stay together. In data/processe
     images.npy    (N, IMAGE_SIZE, IMAGE_SIZE, 3) uint8, RGB, 0 to 255
     masks.npy     (N, IMAGE_SIZE, IMAGE_SIZE, 1) uint8, 0 or 1
     splits.csv    name, group, split and fold of each row of the arrays
-    dataset.json  source, sizes, counts, polyp fraction, hashes
+    dataset.json  source, sizes, counts, polyp fraction, test fold, hashes, warnings
     preview.png   a contact sheet: look at it before you train
+
+Other files in that folder stay as they are.
 """
 
 import argparse
 import csv
 import json
+import shlex
 import time
 import zipfile
 import zlib
@@ -25,24 +29,32 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from utils.dataset import SPLIT_COLUMNS, SPLITS, names_in, read_splits
+from utils.constants import check_number, check_whole
+from utils.dataset import (
+    FILES,
+    SPLIT_COLUMNS,
+    SPLITS,
+    Rows,
+    check_folds,
+    names_in,
+    read_splits,
+    tested_fold,
+)
 from utils.demo import draw_demo_pair
 from utils.download import download_archive
-from utils.figures import SKY, outline, save_sheet
 from utils.files import (
     InputError,
     Progress,
     file_sha256,
     parallel,
     read_file,
-    replace_folder,
+    replace_files,
     run,
 )
-from utils.pictures import decode_image, is_picture, reduce_pair
-from utils.scenes import group_scenes, sift_features, split_scenes
+from utils.pictures import border_fraction, decode_pair, is_picture, reduce_pair
+from utils.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
 
 # Where things are
 DATA_DIR = "data/processed"
@@ -57,20 +69,22 @@ ARCHIVE_SHA256 = "4463011f991dcdc74ec56399788b1a93822593f17ed18a662bdeb7392ffcdd
 IMAGE_SIZE = 128  # pixels; a multiple of 16, since the network halves it four times
 DEMO_PAIRS = 120
 
+MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
+
 # Keypoints that agree and so join two pictures; see the README for what each number joins
 MIN_INLIERS = 4
 
 # The split: a fifth of all pairs for testing, a tenth of the rest for validation
 SEED = 42
-FOLDS = 5  # fold 0 is the test split
+FOLDS = 5  # fold 0 is the test split, unless --fold names another
 VALIDATION_PARTS = 10
 
 
 class Source(NamedTuple):
     """Pairs that are decoded one by one.
 
-    `decode(name)` returns a picture, (height, width, 3) uint8 RGB, and its mask as it was stored,
-    (height, width) uint8 or uint16. archive_sha256: hex digits, where the source is an archive.
+    `decode(name)` returns a picture, (height, width, 3) uint8 RGB, and its mask, (height, width)
+    uint8 of 0 and 255. archive_sha256: hex digits, where the source is an archive.
     """
 
     label: str
@@ -92,22 +106,23 @@ def archive_source(path):
     except (OSError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a whole zip file"
         raise InputError(f"{path}: {reason}; download it again, or use --demo") from error
-    members = {"images": [], "masks": []}
+    members, files = {}, {"images": [], "masks": []}
     for member in archive.namelist():
-        kind = PurePosixPath(member).parent.name
-        if kind in members and not member.startswith("__MACOSX"):
-            members[kind].append(member)
-    for kind, found in members.items():
+        file = PurePosixPath(member)
+        members[file], kind = member, file.parent.name
+        if kind in files and file.parts[0] != "__MACOSX":
+            files[kind].append(file)
+    for kind, found in files.items():
         if not found:
             raise InputError(f"{path}: has no folder {kind}/; it takes .../images/ and .../masks/")
 
-    def read(member):
+    def read(file):
         try:
-            return archive.read(member)
+            return archive.read(members[file])
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise InputError(f"{path}: {member} is damaged ({error}); download it again") from error
+            raise InputError(f"{path}: {file} is damaged ({error}); download it again") from error
 
-    source = paired_source(Path(path).name, members["images"], members["masks"], read)
+    source = paired_source(Path(path).name, files["images"], files["masks"], read)
     return source._replace(archive_sha256=file_sha256(path))
 
 
@@ -124,23 +139,25 @@ def folder_source(images, masks):
             raise InputError(f"{folder}: {error.strerror}; name a folder of pictures") from error
         if not any(is_picture(entry.name) for entry in entries):
             raise InputError(f"{folder}: holds no picture that OpenCV reads")
-        files.append([str(entry) for entry in entries])
+        files.append(entries)
     return paired_source(f"{images} and {masks}", *files, read_file)
 
 
 def paired_source(label, images, masks, read):
     """Match pictures and masks by file stem; `read(file)` returns the bytes of either.
 
+    images, masks: paths of the kind that they come from, native ones or those of an archive.
     Raises InputError for a doubled stem and for a missing or an extra partner.
     """
     stems = []
     for files in (images, masks):
         by_stem = {}
-        for file in filter(is_picture, files):
-            stem = PurePosixPath(file).stem
-            if stem in by_stem:
-                raise InputError(f"{file}: same name as {by_stem[stem]}; remove one of them")
-            by_stem[stem] = file
+        for file in files:
+            if not is_picture(file.name):
+                continue
+            if file.stem in by_stem:
+                raise InputError(f"{file}: same name as {by_stem[file.stem]}; remove one of them")
+            by_stem[file.stem] = file
         stems.append(by_stem)
     images, masks = stems
     for this, that, kind in ((images, masks, "mask"), (masks, images, "picture")):
@@ -150,9 +167,8 @@ def paired_source(label, images, masks, read):
             raise InputError(f"{this[alone[0]]}: has no {kind} of the same name{others}")
 
     def decode(name):
-        picture = decode_image(read(images[name]), images[name], cv2.IMREAD_COLOR_RGB)
-        flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-        return picture, decode_image(read(masks[name]), masks[name], flags)
+        files = images[name], masks[name]
+        return decode_pair(*map(read, files), *files)
 
     return Source(label, sorted(images), decode)
 
@@ -165,32 +181,42 @@ def demo_source():
 # The data set
 
 
-def prepare(source, data_dir, splits_file=None):
+def prepare(source, data_dir, splits_file=None, fold=None):
     """Write the data set of a source; an earlier one stays as it was unless all goes well.
 
-    Without `splits_file` the pairs are grouped by their look and split anew.
+    Without `splits_file` the pairs are grouped by their look and dealt into folds anew. fold: the
+    one that becomes the test split; by default the file's own test split, or fold 0.
+    Returns what dataset.json says.
     """
     if not source.names:
         raise InputError(f"{source.label}: holds no pairs")
-    with replace_folder(data_dir) as folder:
-        sizes, features = write_arrays(source, folder, describe=not splits_file)
-        masks = np.load(folder / "masks.npy", mmap_mode="r")
-        fractions = masks.mean(axis=(1, 2, 3))
+    if splits_file:
+        groups, split, folds = read_splits(splits_file, source.names)
+        if fold is not None:
+            check_folds(splits_file, groups, folds, fold)
+    elif fold is not None and not 0 <= fold < FOLDS:
+        raise InputError(f"--fold {fold}: there are the folds 0 to {FOLDS - 1}")
+    with replace_files(data_dir, FILES) as folder:
+        sizes, fractions, borders, features = write_arrays(source, folder, not splits_file)
         if not fractions.any():
             raise InputError(f"{source.label}: no mask shows a polyp; are these the right masks?")
-        if splits_file:
-            groups, split, folds = read_splits(splits_file, source.names)
-        else:
+        if not splits_file:
             groups = group_scenes(features, MIN_INLIERS)
-            split, folds = split_scenes(groups, fractions, FOLDS, VALIDATION_PARTS, SEED)
+            folds = fold_scenes(groups, fractions, FOLDS, SEED)
+            split = split_by_fold(groups, fractions, folds, fold or 0, VALIDATION_PARTS, SEED)
+        elif fold is not None and fold != tested_fold(split, folds):
+            split = split_by_fold(groups, fractions, folds, fold, VALIDATION_PARTS, SEED)
         with open(folder / "splits.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(SPLIT_COLUMNS)
             writer.writerows(zip(source.names, groups, split, folds, strict=True))
         summary = summarise(source, sizes, fractions, groups, split)
+        summary["test_fold"] = tested_fold(split, folds)
         arrays = (folder / name for name in ("images.npy", "masks.npy", "splits.csv"))
         summary["sha256"] = file_sha256(*arrays)
-        (folder / "dataset.json").write_text(json.dumps(summary, indent=2) + "\n")
+        summary["warnings"] = doubts(source, fractions, borders)
+        text = json.dumps(summary, indent=2) + "\n"
+        (folder / "dataset.json").write_text(text, encoding="utf-8")
         save_preview(folder, source.names, fractions)
     return summary
 
@@ -198,16 +224,17 @@ def prepare(source, data_dir, splits_file=None):
 def write_arrays(source, folder, describe):
     """Decode and reduce all pairs, and write images.npy and masks.npy pair by pair.
 
-    Returns the pictures' original sizes, (n, 2) int of height and width, and, if `describe` is
-    true, each picture's features for `group_scenes`.
+    Returns the pictures' original sizes, (n, 2) int of height and width, the polyp's part of each
+    mask and of its border, (n,) float each, 0 to 1, and, if `describe` is true, each picture's
+    features for `group_scenes`.
     """
 
     def work(name):
         picture, mask = source.decode(name)
         features = sift_features(picture) if describe else None
-        return *reduce_pair(picture, mask, name, IMAGE_SIZE), picture.shape[:2], features
+        return *reduce_pair(picture, mask, IMAGE_SIZE), picture.shape[:2], features
 
-    sizes, features = [], []
+    sizes, fractions, borders, features = [], [], [], []
     progress = Progress("pairs", len(source.names))
     with open(folder / "images.npy", "wb") as images, open(folder / "masks.npy", "wb") as masks:
         for file, channels in ((images, 3), (masks, 1)):
@@ -218,9 +245,11 @@ def write_arrays(source, folder, describe):
             images.write(picture.tobytes())
             masks.write(mask.tobytes())
             sizes.append(size)
+            fractions.append(mask.mean())
+            borders.append(border_fraction(mask))
             features.append(described)
             progress.advance()
-    return np.array(sizes), features
+    return np.array(sizes), np.array(fractions), np.array(borders), features
 
 
 def summarise(source, sizes, fractions, groups, split):
@@ -241,12 +270,36 @@ def summarise(source, sizes, fractions, groups, split):
     }
 
 
+def doubts(source, fractions, borders):
+    """Return lines, mostly none, about masks that look wrong: too large, or inverted.
+
+    fractions, borders: (n,) float, 0 to 1, the polyp's part of each mask and of its border.
+    """
+    lines = []
+    if fractions.mean() > MOST_COVERED:
+        largest = ", ".join(source.names[row] for row in np.argsort(-fractions, kind="stable")[:3])
+        lines.append(
+            f"{source.label}: the masks cover {fractions.mean():.0%} of their pictures on average,"
+            f" most of all {largest}; are they the right ones?"
+        )
+    inverted = np.flatnonzero(borders > 0.5)
+    if len(inverted) > len(borders) / 2:
+        first = ", ".join(source.names[row] for row in inverted[:3])
+        lines.append(
+            f"{source.label}: {len(inverted):,} of {len(borders):,} masks look inverted, with polyp"
+            f" along most of the border ({first}); polyp must be white, the rest black"
+        )
+    return lines
+
+
 def save_preview(folder, names, fractions, count=8):
     """Save preview.png: pairs from the smallest to the largest polyp, with the masks' outlines."""
+    # Here, since it imports Matplotlib: half a second, which no refusal should wait for
+    from utils.figures import SKY, outline, save_sheet
+
     order = np.argsort(fractions, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]
-    pictures = np.load(folder / "images.npy", mmap_mode="r")[rows]
-    masks = np.load(folder / "masks.npy", mmap_mode="r")[rows]
+    pictures, masks = (Rows(folder / name, rows)[:] for name in ("images.npy", "masks.npy"))
     pairs = list(zip(pictures, masks, strict=True))
     sheet = {
         "picture": pictures,
@@ -260,6 +313,18 @@ def save_preview(folder, names, fractions, count=8):
 # The command
 
 
+def check_constants():
+    """Raise InputError, naming it, for a constant above that cannot be used."""
+    file = Path(__file__).name
+    check_whole("IMAGE_SIZE", IMAGE_SIZE, file, least=16, multiple_of=16)
+    check_number("MOST_COVERED", MOST_COVERED, file, above=0, most=1)
+    check_whole("MIN_INLIERS", MIN_INLIERS, file, least=1)
+    check_whole("SEED", SEED, file, least=0, most=2**32 - 1)
+    check_whole("FOLDS", FOLDS, file, least=2)
+    check_whole("VALIDATION_PARTS", VALIDATION_PARTS, file, least=2)
+    check_whole("DEMO_PAIRS", DEMO_PAIRS, file, least=max(3, FOLDS))  # as split_scenes asks
+
+
 def parse_arguments():
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -271,6 +336,7 @@ def parse_arguments():
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--splits", metavar="FILE", help=f"CSV: {','.join(SPLIT_COLUMNS)}")
     splits.add_argument("--regroup", action="store_true", help="group and split HyperKvasir anew")
+    parser.add_argument("--fold", metavar="K", type=int, help="the fold that is the test split")
     parser.add_argument("--data", metavar="DIR", default=DATA_DIR, help="default: %(default)s")
     arguments = parser.parse_args()
     if bool(arguments.images) != bool(arguments.masks):
@@ -289,18 +355,34 @@ def choose_source(arguments):
     return archive_source(arguments.archive or ARCHIVE_PATH)
 
 
+def choose_splits(arguments, names):
+    """Return the splits file that the arguments ask for, or None: to be computed.
+
+    By default, pictures of HyperKvasir's names get the split that the repository keeps.
+    """
+    if arguments.splits or arguments.regroup or arguments.demo:
+        return arguments.splits
+    if not SPLITS_PATH.is_file():
+        raise InputError(
+            f"{SPLITS_PATH}: is missing; get it back with git checkout, or split anew by --regroup"
+        )
+    return SPLITS_PATH if names_in(SPLITS_PATH) == set(names) else None
+
+
 def main():
     """Prepare the data set that the command line asks for."""
     arguments = parse_arguments()
+    check_constants()
     start = time.monotonic()
     source = choose_source(arguments)
-    splits_file = arguments.splits
-    if not (splits_file or arguments.regroup) and names_in(SPLITS_PATH) == set(source.names):
-        splits_file = SPLITS_PATH
-    summary = prepare(source, arguments.data, splits_file)
+    splits_file = choose_splits(arguments, source.names)
+    summary = prepare(source, arguments.data, splits_file, arguments.fold)
     pairs, seconds = summary["pairs"], time.monotonic() - start
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
-    option = f" --data {arguments.data}" if arguments.data != DATA_DIR else ""
+    origin += f", fold {arguments.fold}" if arguments.fold is not None else ""
+    option = f" --data {shlex.quote(arguments.data)}" if arguments.data != DATA_DIR else ""
+    for line in summary["warnings"]:
+        print(f"Beware: {line}")
     print(
         f"{arguments.data}: {pairs['all']:,} pairs of {IMAGE_SIZE} x {IMAGE_SIZE} from"
         f" {source.label} in {seconds:.0f} s\n"

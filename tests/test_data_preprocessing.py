@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 import data_preprocessing as data
 from shell import ROOT, assert_mistake, command, run_script
-from utils.dataset import SPLITS, load_summary
+from utils.dataset import FILES, SPLITS, load_summary
 from utils.files import InputError
 from utils.pictures import reduce_pair
 
@@ -58,7 +59,7 @@ def zip_folders(folders, path):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".part"}
 
 
 def test_a_folder_and_an_archive_make_the_same_data_set(folders, tmp_path):
@@ -85,7 +86,7 @@ def test_a_data_set_is_what_the_readme_says(folders, tmp_path):
     assert [line["name"] for line in lines] == [f"{number:02d}" for number in range(20)]
     for row in (0, 7, 19):
         picture, mask = make_pair(row)
-        expected, expected_mask = reduce_pair(picture, mask, "name", 128)
+        expected, expected_mask = reduce_pair(picture, mask, 128)
         np.testing.assert_array_equal(images[row], expected)  # in RGB
         np.testing.assert_array_equal(masks[row], expected_mask)
     assert summary == json.loads((tmp_path / "out/dataset.json").read_text())
@@ -107,6 +108,28 @@ def test_a_frame_without_a_polyp_is_legal_and_counted(folders, tmp_path):
     cv2.imwrite(str(folders[1] / "03.png"), np.zeros((40, 50), np.uint8))
     summary = data.prepare(data.folder_source(*folders), tmp_path / "out")
     assert summary["masks_without_polyp"] == 1
+
+
+def invert(paths):
+    for path in paths:
+        replace(path, 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+def test_masks_that_are_inverted_or_too_large_are_warned_of_by_name(folders, tmp_path):
+    source, masks = data.folder_source(*folders), sorted(folders[1].iterdir())
+    assert data.prepare(source, tmp_path / "out")["warnings"] == []
+    invert(masks[:10])
+    assert data.prepare(source, tmp_path / "out")["warnings"] == []  # not in most
+    invert(masks[10:11])
+    large, inverted = data.prepare(source, tmp_path / "out")["warnings"]
+    assert large == (
+        f"{source.label}: the masks cover 63% of their pictures on average, most of all"
+        " 00, 01, 02; are they the right ones?"
+    )
+    assert inverted == (
+        f"{source.label}: 11 of 20 masks look inverted, with polyp along most of the border"
+        " (00, 01, 02); polyp must be white, the rest black"
+    )
 
 
 def test_files_of_other_kinds_are_passed_over(folders, tmp_path):
@@ -153,8 +176,14 @@ BAD_FOLDERS = {
     "not a picture": (lambda i, m: (i / "05.png").write_text("text"), ["05.png", "not a picture"]),
     "mask not a picture": (lambda i, m: (m / "05.png").write_text("x"), ["05.png", "not a pict"]),
     "cut off": (truncate_jpeg, ["05.jpg", "cut off"]),
-    "other size": (lambda i, m: replace(m / "05.png", np.eye(9) * 255), ["05", "50 x 40", "9 x 9"]),
-    "grey mask": (lambda i, m: replace(m / "05.png", np.full((40, 50), 99)), ["05", "99"]),
+    "other size": (
+        lambda i, m: replace(m / "05.png", np.eye(9) * 255),
+        ["images/05.png", "50 x 40", "masks/05.png", "9 x 9"],
+    ),
+    "grey mask": (
+        lambda i, m: replace(m / "05.png", np.full((40, 50), 99)),
+        ["masks/05.png", "99"],
+    ),
     "no polyp at all": (remove_all_polyps, ["no mask shows a polyp"]),
     "too few": (keep_four, ["too few"]),
     "empty folder": (empty, ["images", "no picture"]),
@@ -178,7 +207,7 @@ def assert_refused(make, earlier, *words):
     for word in words:
         assert word in str(error.value)
     assert set(contents(earlier).values()) == {b"an earlier one"}
-    assert not earlier.with_name("processed.part").exists()
+    assert not (earlier / ".part").exists()
 
 
 @pytest.mark.parametrize(("spoil", "words"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
@@ -246,7 +275,7 @@ data.run(data.main)
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert_mistake(done, "processed", "cannot be written", "make room")
     assert set(contents(earlier).values()) == {b"an earlier one"}
-    assert not earlier.with_name("processed.part").exists()
+    assert not (earlier / ".part").exists()
 
 
 def demo_in_the_making(folder):
@@ -256,7 +285,7 @@ def demo_in_the_making(folder):
         stderr=subprocess.PIPE,
         text=True,
     )
-    part = folder.with_name("processed.part") / "images.npy"
+    part = folder / ".part/images.npy"
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size > 100_000):
         assert process.poll() is None
@@ -273,18 +302,49 @@ def test_an_interrupted_run_leaves_the_earlier_data_set(how, earlier):
     assert process.returncode != 0
     assert "Traceback" not in errors
     assert set(contents(earlier).values()) == {b"an earlier one"}
-    assert how == signal.SIGKILL or not earlier.with_name("processed.part").exists()
+    assert how == signal.SIGKILL or not (earlier / ".part").exists()
 
 
-def test_a_swap_that_was_cut_short_heals(folders, earlier):
-    earlier.rename(earlier.with_name("processed.old"))
-    stale = earlier.with_name("processed.part")
-    stale.mkdir()
+def test_what_a_killed_run_has_left_is_no_obstacle(folders, tmp_path):
+    stale = tmp_path / "out/.part"
+    stale.mkdir(parents=True)
     (stale / "images.npy").write_text("half a data set")
-    data.prepare(data.folder_source(*folders), earlier)
-    assert "splits.csv" in contents(earlier)
-    assert not stale.exists()
-    assert not earlier.with_name("processed.old").exists()
+    with pytest.raises(
+        InputError, match=r"out: the data set is unfinished; run data_preproc.*again"
+    ):
+        load_summary(tmp_path / "out")
+    data.prepare(data.folder_source(*folders), tmp_path / "out")
+    assert set(os.listdir(tmp_path / "out")) == set(FILES)
+
+
+def test_no_array_is_open_or_mapped_while_files_are_replaced(folders, tmp_path, monkeypatch):
+    """Windows refuses to replace a file that is open."""
+    replace_file, replaced = os.replace, []
+
+    def replace_watched(source, target):
+        maps = Path("/proc/self/maps").read_text()
+        opened = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+        assert not [line for line in [*maps.splitlines(), *opened] if line.endswith(".npy")]
+        replaced.append(Path(target).name)
+        replace_file(source, target)
+
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("this system does not list what a process maps")
+    monkeypatch.setattr(os, "replace", replace_watched)
+    data.prepare(data.folder_source(*folders), tmp_path / "out")
+    assert replaced[-1] == "dataset.json"
+    assert set(FILES) <= set(replaced)
+
+
+def test_paths_of_windows_and_of_archives_have_the_same_stems():
+    def read(file):
+        raise AssertionError
+
+    for kind, top in ((PureWindowsPath, "C:\\my data\\"), (PurePosixPath, "top/")):
+        images, masks = (
+            [kind(top + f"{folder}/05.{end}")] for folder, end in (("a", "jpg"), ("b", "png"))
+        )
+        assert data.paired_source("label", images, masks, read).names == ["05"]
 
 
 def test_the_demo_is_a_data_set_like_any_other(demo):
@@ -293,6 +353,8 @@ def test_the_demo_is_a_data_set_like_any_other(demo):
     assert summary["pairs"]["test"] == 24
     assert 105 <= summary["groups"] <= 120  # every picture is another one; a few join by chance
     assert summary["masks_without_polyp"] == 0
+    assert summary["test_fold"] == 0
+    assert summary["warnings"] == []
     assert set(contents(demo)) == {
         *("images.npy", "masks.npy", "splits.csv", "dataset.json", "preview.png")
     }
@@ -309,7 +371,72 @@ def test_the_script_prepares_ones_own_pictures(folders, tmp_path):
     done = run_script("data_preprocessing.py", *options, "--splits", tmp_path / "mine.csv")
     assert done.returncode == 0, done.stderr
     assert "mine.csv" in done.stdout
+    assert "Beware" not in done.stdout
     assert (tmp_path / "out/splits.csv").read_text() == mine
+    invert(folders[1].iterdir())
+    options += ["--splits", tmp_path / "mine.csv", "--fold", 1]
+    done = run_script("data_preprocessing.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert "(mine.csv, fold 1)" in done.stdout
+    assert load_summary(tmp_path / "out")["test_fold"] == 1
+    assert "Beware: " in done.stdout
+    assert "20 of 20 masks look inverted" in done.stdout
+
+
+def splits_of(folder):
+    """Return the names, groups, splits and folds of a prepared data set, as four arrays."""
+    with open(folder / "splits.csv", newline="") as file:
+        return [np.array(column) for column in list(zip(*csv.reader(file), strict=True))]
+
+
+def test_each_fold_is_tested_once_and_no_scene_is_parted(folders, tmp_path):
+    cv2.imwrite(str(folders[0] / "07.png"), cv2.imread(str(folders[0] / "06.png")))
+    source = data.folder_source(*folders)
+    assert data.prepare(source, tmp_path / "first")["test_fold"] == 0
+    first, tested = tmp_path / "first/splits.csv", []
+    for fold in range(5):
+        summary = data.prepare(source, tmp_path / "out", first, fold)
+        assert summary["test_fold"] == fold
+        assert (fold == 0) == ((tmp_path / "out/splits.csv").read_bytes() == first.read_bytes())
+        names, groups, split, folds = splits_of(tmp_path / "out")
+        np.testing.assert_array_equal(split[1:] == "test", folds[1:] == str(fold))
+        assert all(len(set(split[groups == group])) == 1 for group in groups)
+        assert all(summary["pairs"][name] for name in SPLITS)
+        tested += list(names[split == "test"])
+    assert sorted(tested) == source.names
+    data.prepare(source, tmp_path / "anew", fold=4)
+    np.testing.assert_array_equal(splits_of(tmp_path / "anew"), splits_of(tmp_path / "out"))
+    again = tmp_path / "out/splits.csv"
+    data.prepare(source, tmp_path / "out", again, fold=0)  # of a file in the same folder
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_ones_own_validation_split_stays_where_its_test_fold_is_asked_for(folders, tmp_path):
+    lines = [f"{n:02d},{n},{'test' if n % 5 == 3 else 'train'},{n % 5}" for n in range(20)]
+    lines[0] = "00,0,validation,0"
+    mine = tmp_path / "mine.csv"
+    mine.write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+    source = data.folder_source(*folders)
+    for fold in (None, 3):
+        assert data.prepare(source, tmp_path / "out", mine, fold)["test_fold"] == 3
+        assert (tmp_path / "out/splits.csv").read_text() == mine.read_text()
+
+
+@pytest.mark.parametrize("fold", [-1, 5])
+def test_a_fold_that_there_is_not_is_refused_before_any_work(fold, folders, tmp_path):
+    source = data.folder_source(*folders)._replace(decode=None)
+    with pytest.raises(InputError, match=f"--fold {fold}: there are the folds 0 to 4"):
+        data.prepare(source, tmp_path / "out", fold=fold)
+    names = [f"{number:02d}" for number in range(20)]
+    lines = [
+        f"{n},{n},{split},{f}" for f, (n, split) in enumerate(zip(names, SPLITS * 7, strict=False))
+    ]
+    (tmp_path / "mine.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+    with pytest.raises(
+        InputError, match=r"--fold -1: .*mine\.csv holds the folds 0, 1, 2, .* 19 only"
+    ):
+        data.prepare(source, tmp_path / "out", tmp_path / "mine.csv", fold=-1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_script_ends_a_mistake_with_a_line_and_status_2(folders, tmp_path):
@@ -322,9 +449,57 @@ def test_the_script_ends_a_mistake_with_a_line_and_status_2(folders, tmp_path):
     assert_mistake(run_script("data_preprocessing.py", "--images", folders[0]), "go together")
 
 
+def test_help_and_refusals_wait_for_no_large_import():
+    code = "import sys, data_preprocessing; print(*sys.modules)"
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"tensorflow", "sklearn", "matplotlib"} & set(done.stdout.split())
+
+
+def test_the_command_to_run_next_can_be_copied(folders, tmp_path):
+    options = ["--images", folders[0], "--masks", folders[1], "--data", "my dätä"]
+    done = run_script("data_preprocessing.py", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("run: python train.py --data 'my dätä'\n")
+
+
+def test_a_missing_split_of_hyperkvasir_is_named(folders, tmp_path, monkeypatch):
+    arguments = ["data_preprocessing.py", "--images", folders[0], "--masks", folders[1]]
+    monkeypatch.setattr(sys, "argv", [*map(str, arguments), "--data", str(tmp_path / "out")])
+    monkeypatch.setattr(data, "SPLITS_PATH", tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"none\.csv: is missing; .*git checkout.* --regroup"):
+        data.main()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--regroup"])
+    data.main()
+    assert (tmp_path / "out/dataset.json").is_file()
+
+
+BAD_CONSTANTS = {
+    "IMAGE_SIZE": [100, 0, 128.0],
+    "DEMO_PAIRS": [4],
+    "MOST_COVERED": [0, 60],
+    "MIN_INLIERS": [0],
+    "SEED": [-1, 2**32],
+    "FOLDS": [1, "5"],
+    "VALIDATION_PARTS": [1],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, them in BAD_CONSTANTS.items() for value in them]
+)
+def test_an_impossible_constant_is_named_before_any_work(name, value, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["data_preprocessing.py", "--archive", "none.zip"])
+    monkeypatch.setattr(data, name, value)
+    with pytest.raises(InputError) as error:
+        data.main()
+    assert str(error.value).startswith(f"{name} = {value!r}: must be ")
+    assert str(error.value).endswith("; edit it in data_preprocessing.py")
+
+
 @needs_real_data
 def test_the_real_archive_by_default_and_regrouped(tmp_path):
-    for option in ([], ["--regroup"]):
+    for option in ([], ["--regroup"], ["--fold", 0]):
         options = ["--archive", REAL_ARCHIVE, "--data", tmp_path / "out", *option]
         done = run_script("data_preprocessing.py", *options)
         assert done.returncode == 0, done.stderr
@@ -333,3 +508,12 @@ def test_the_real_archive_by_default_and_regrouped(tmp_path):
     assert summary["pairs"] == {"all": 1000, "train": 720, "validation": 80, "test": 200}
     assert summary["polyp_fraction"]["all"] == pytest.approx(0.1539098941, abs=1e-4)
     assert summary["masks_without_polyp"] == 0
+    assert summary["warnings"] == []
+    done = run_script("data_preprocessing.py", *options[:-1], 3)
+    assert done.returncode == 0, done.stderr
+    assert "hyperkvasir_splits.csv, fold 3" in done.stdout
+    _, groups, split, folds = splits_of(tmp_path / "out")
+    assert set(folds[split == "test"]) == {"3"}
+    assert all(len(set(split[groups == group])) == 1 for group in groups)
+    counts = [(split == name).sum() for name in SPLITS]
+    assert counts == pytest.approx([720, 80, 200], abs=3)

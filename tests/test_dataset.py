@@ -1,6 +1,8 @@
 """Reading a prepared data set: splits files, rows, summaries, good and bad."""
 
 import csv
+import io
+import json
 import os
 import shutil
 
@@ -10,6 +12,7 @@ import pytest
 from data_preprocessing import SPLITS_PATH
 from utils import dataset
 from utils.files import InputError
+from utils.scenes import split_by_fold
 
 
 def write_splits(path, lines, header="name,group,split,fold"):
@@ -21,7 +24,7 @@ GOOD_LINES = ["a,0,train,1", "b,0,train,1", "c,1,validation,2", "d,2,test,0"]
 
 
 def test_a_splits_file_is_read_in_the_order_of_the_names(tmp_path):
-    path = write_splits(tmp_path / "mine.csv", GOOD_LINES[::-1])
+    path = write_splits(tmp_path / "mine.csv", [*GOOD_LINES[::-1], "", ""])
     groups, split, folds = dataset.read_splits(path, ["a", "b", "c", "d"])
     assert groups.tolist() == [0, 0, 1, 2]
     assert split.tolist() == ["train", "train", "validation", "test"]
@@ -29,15 +32,21 @@ def test_a_splits_file_is_read_in_the_order_of_the_names(tmp_path):
 
 
 BAD_SPLITS = {
-    "unknown name": ([*GOOD_LINES, "e,3,test,0"], "e is unknown"),
-    "missing name": ([*GOOD_LINES[:3], "x,2,test,0"], "d is missing"),
-    "doubled name": ([*GOOD_LINES, "a,0,train,1"], "line 6: a stands there twice"),
+    "unknown name": ([*GOOD_LINES, "e,3,test,0"], "'e' is unknown"),
+    "missing name": ([*GOOD_LINES[:3], "x,2,test,0"], "'d' is missing"),
+    "doubled name": ([*GOOD_LINES, "a,0,train,1"], "line 6: 'a' stands there twice"),
     "unknown split": ([*GOOD_LINES[:3], "d,2,testing,0"], "line 5: split 'testing'"),
     "no number": ([*GOOD_LINES[:3], "d,two,test,0"], "line 5: group and fold"),
-    "short line": ([*GOOD_LINES[:3], "d,2,test"], "line 5: group and fold"),
+    "short line": ([*GOOD_LINES[:3], "d,2,test"], "line 5: has 3 values"),
+    "long line": ([*GOOD_LINES[:3], "d,2,test,0,9"], "line 5: has 5 values"),
+    "huge number": ([*GOOD_LINES[:3], f"d,{10**30},test,0"], "line 5: group and fold"),
+    "NUL byte": ([*GOOD_LINES, "\0,3,test,0"], ""),
+    "broken quote": ([*GOOD_LINES[:2], '"c,1,validation,2', GOOD_LINES[3]], "no CSV file in UTF-8"),
+    "endless quoted name": ([*GOOD_LINES, '"' + "e\n" * 70_000], "no CSV file in UTF-8"),
+    "line feed in a name": ([*GOOD_LINES, '"e\nf",3,test,0'], "'e\\nf' is unknown"),
     "parted group": (["a,0,train,1", "b,0,test,0"], "line 3: group 0 stands in two splits"),
     "no test split": ([*GOOD_LINES[:3], "d,2,train,1"], "no pair is in the split test"),
-    "empty": ([], "a is missing"),
+    "empty": ([], "'a' is missing"),
 }
 
 
@@ -48,6 +57,13 @@ def test_bad_splits_files_are_refused_in_a_line(lines, words, tmp_path):
         dataset.read_splits(path, ["a", "b", "c", "d"])
     assert str(error.value).startswith(f"{path}")
     assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_splits_file_that_excel_saved_is_read(tmp_path):
+    path = write_splits(tmp_path / "mine.csv", GOOD_LINES, "\ufeffname,group,split,fold")
+    assert dataset.names_in(path) == {"a", "b", "c", "d"}
+    assert dataset.read_splits(path, ["d", "a", "b", "c"])[0].tolist() == [2, 0, 0, 1]
 
 
 def test_a_splits_file_with_another_header_or_none_is_refused(tmp_path):
@@ -76,6 +92,39 @@ def test_the_splits_of_hyperkvasir_leak_nothing():
         assert group_of[first] == group_of[second]
 
 
+def test_every_fold_of_hyperkvasir_can_be_tested_without_a_leak():
+    names = sorted(dataset.names_in(SPLITS_PATH))
+    groups, split, folds = dataset.read_splits(SPLITS_PATH, names)
+    assert dataset.tested_fold(split, folds) == 0
+    fractions, tested = np.random.default_rng(0).random(1000), np.zeros(1000, int)
+    for fold in range(5):
+        dataset.check_folds(SPLITS_PATH, groups, folds, fold)
+        split = split_by_fold(groups, fractions, folds, fold, validation_parts=10, seed=42)
+        assert dataset.tested_fold(split, folds) == fold
+        assert all(len(set(split[groups == group])) == 1 for group in np.unique(groups))
+        counts = [(split == name).sum() for name in dataset.SPLITS]
+        assert counts == pytest.approx([720, 80, 200], abs=5)
+        tested += split == "test"
+    np.testing.assert_array_equal(tested, 1)
+
+
+def test_a_fold_that_is_not_held_or_parts_a_group_is_refused():
+    groups, folds = np.array([0, 0, 1, 2]), np.array([3, 4, 4, 6])
+    with pytest.raises(InputError, match=r"--fold 2: a\.csv holds the folds 3, 4, 6 only"):
+        dataset.check_folds("a.csv", groups, folds, 2)
+    with pytest.raises(InputError, match=r"--fold 5: a\.csv holds the folds 3, 4, 6 only"):
+        dataset.check_folds("a.csv", groups, folds, 5)
+    with pytest.raises(InputError, match=r"a\.csv: group 0 stands in the folds 3 and 4"):
+        dataset.check_folds("a.csv", groups, folds, 4)
+
+
+def test_a_test_split_of_parts_of_folds_is_no_fold():
+    folds = np.array([0, 0, 1, 2])
+    for split, fold in (("TTtv", 0), ("Tttv", None), ("TTTv", None), ("tvtT", 2)):
+        words = np.array([{"T": "test", "t": "train", "v": "validation"}[x] for x in split], object)
+        assert dataset.tested_fold(words, folds) == fold
+
+
 def test_a_split_comes_as_it_was_stored(demo):
     images, masks = (np.load(demo / f"{kind}.npy") for kind in ("images", "masks"))
     with open(demo / "splits.csv", newline="") as file:
@@ -99,8 +148,65 @@ def test_arrays_that_end_too_early_are_named(demo, tmp_path):
     os.truncate(file, file.stat().st_size - 1)
     with pytest.raises(InputError, match=r"images\.npy: is cut off; prepare the data set again"):
         rows[:]
-    with pytest.raises(InputError, match=r"images\.npy: is damaged; prepare the data set again"):
+    with pytest.raises(InputError, match=r"images\.npy: is cut off; prepare the data set again"):
         dataset.load_split("test", tmp_path / "cut")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Return a folder with a data set of four pairs of 16 x 16."""
+    write_splits(tmp_path / "splits.csv", GOOD_LINES)
+    np.save(tmp_path / "images.npy", np.zeros((4, 16, 16, 3), np.uint8))
+    np.save(tmp_path / "masks.npy", np.zeros((4, 16, 16, 1), np.uint8))
+    summary = {"source": "made up", "image_size": 16, "pairs": {}, "polyp_fraction": {}}
+    (tmp_path / "dataset.json").write_text(json.dumps(summary | {"sha256": "0"}))
+    assert dataset.load_split("train", tmp_path).names == ["a", "b"]
+    return tmp_path
+
+
+def zeros(*shape, dtype=np.uint8):
+    file = io.BytesIO()
+    np.save(file, np.zeros(shape, dtype))
+    return file.getvalue()
+
+
+WHOLE = zeros(4, 16, 16, 3)
+DAMAGES = {
+    "float images": ("images.npy", zeros(4, 16, 16, 3, dtype=np.float32), "float32 instead of"),
+    "too few images": ("images.npy", zeros(3, 16, 16, 3), "is of shape (3, 16, 16, 3), not (4,"),
+    "larger images": ("images.npy", zeros(4, 32, 32, 3), "not (4, 16, 16, 3)"),
+    "masks in colour": ("masks.npy", WHOLE, "not (4, 16, 16, 1)"),
+    "objects": ("images.npy", zeros(4, dtype=object), "object"),
+    "columns first": ("images.npy", WHOLE.replace(b"False", b"True "), "row by row"),
+    "cut off": ("images.npy", WHOLE[:-1], "is cut off"),
+    "cut off early": ("images.npy", WHOLE[:50], "is damaged"),
+    "empty images": ("images.npy", b"", "is damaged"),
+    "no array": ("images.npy", b"PK" * 99, "is damaged"),
+    "no header": ("images.npy", WHOLE[:10] + b"(" * 200, "is damaged"),
+    "no images": ("images.npy", None, "No such file"),
+    "no splits": ("splits.csv", None, "No such file"),
+    "splits of two files": ("splits.csv", b"name,group,split,fold\n<<<<<<<\n", "has 1 values"),
+    "NUL bytes in splits": ("splits.csv", bytes(500), "first line must be"),
+    "binary splits": ("splits.csv", b"\xff\xfe" * 9, "no CSV file"),
+    "no group": ("splits.csv", b"name,group,split,fold\na,x,train,0\n", "line 2: group and fold"),
+    "half a summary": ("dataset.json", b'{"source": "made', "is damaged"),
+    "another summary": ("dataset.json", b"[1, 2]", "is damaged"),
+    "a short summary": ("dataset.json", b'{"image_size": 16}', "is damaged"),
+    "a binary summary": ("dataset.json", b"\xff\xfe", "is damaged"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "words"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_data_set_is_refused_in_a_line(name, content, words, small):
+    (small / name).unlink()
+    if content is not None:
+        (small / name).write_bytes(content)
+    with pytest.raises(InputError) as error:
+        dataset.load_split("train", small)
+    assert str(error.value).startswith(f"{small / name}")
+    assert words in str(error.value)
+    assert str(error.value).endswith("; prepare the data set again")
+    assert "\n" not in str(error.value)
 
 
 def test_without_a_data_set_the_message_says_what_to_run(tmp_path):

@@ -1,5 +1,7 @@
 """The download, against a real HTTP server: breaks, restarts, refusals, and files that changed."""
 
+import contextlib
+import gzip
 import hashlib
 import json
 import subprocess
@@ -28,6 +30,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.ranges.append(self.headers.get("Range"))
+        self.server.encodings.add(self.headers.get("Accept-Encoding"))
         plan = self.server.plan
         what = plan.pop(0) if len(plan) > 1 else plan[0] if plan else "whole"
         if isinstance(what, int) and what < 600:
@@ -45,8 +48,17 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         rest = content[begin:]
-        self.send_header("Content-Length", str(len(rest)))
+        if what == "gzip":
+            rest = gzip.compress(rest)
+            self.send_header("Content-Encoding", "gzip")
+        if what not in ("no length", "short", "endless"):
+            self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
+        if what == "short":
+            rest = rest[:100_000]
+        with contextlib.suppress(ConnectionError):
+            while what == "endless":
+                self.wfile.write(rest)
         if isinstance(what, int):  # break off after so many bytes
             rest = rest[:what]
         if what == "stall":
@@ -65,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.content, server.plan, server.ranges, server.sent = CONTENT, [], [], 0
+    server.encodings = set()
     server.url = f"http://127.0.0.1:{server.server_port}/archive.zip"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -102,6 +115,7 @@ def test_a_file_is_streamed_verified_and_renamed(server, path):
     download(server, path)
     assert_downloaded(path)
     assert server.ranges == [None]
+    assert server.encodings == {"identity"}
 
 
 def test_a_verified_archive_is_not_fetched_again(server, path, capsys):
@@ -157,6 +171,29 @@ def test_a_server_without_ranges_sends_all_anew(server, path):
     server.plan = [100_000, "no ranges"]
     download(server, path)
     assert_downloaded(path)
+
+
+@pytest.mark.parametrize("how", ["no length", "gzip"])
+def test_a_file_is_whole_by_its_known_size_where_the_server_does_not_say(server, path, how):
+    server.plan = [how]
+    download(server, path)
+    assert_downloaded(path)
+    assert len(server.ranges) == 1
+
+
+def test_a_short_body_without_a_length_is_gone_on_with(server, path):
+    server.plan = ["short", "short", "no length"]
+    download(server, path)
+    assert_downloaded(path)
+    assert server.ranges == [None, "bytes=100000-", "bytes=200000-"]
+
+
+def test_an_endless_body_is_refused(server, path):
+    server.plan = ["endless"]
+    with pytest.raises(InputError) as error:
+        download(server, path)
+    assert_ways_on(error, server.url, "more than twice the 300,000 bytes", "ARCHIVE_URL")
+    assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("status", [503, 500, 429])

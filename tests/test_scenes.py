@@ -9,17 +9,23 @@ from utils.dataset import SPLITS
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 
-PARTS = (5, 10, 42)  # folds, validation parts, seed
+
+def split_scenes(groups, fractions, fold_count=5, parts=10, seed=42, test_fold=0):
+    folds = scenes.fold_scenes(groups, fractions, fold_count, seed)
+    return scenes.split_by_fold(groups, fractions, folds, test_fold, parts, seed), folds
+
+
+def assert_whole(groups, *labels):
+    for group in np.unique(groups):
+        assert all(len(set(label[groups == group])) == 1 for label in labels)
 
 
 def test_the_split_parts_no_group_and_keeps_its_proportions():
     random = np.random.default_rng(0)
     groups = random.integers(0, 700, 1000)
     fractions = random.random(1000)
-    split, folds = scenes.split_scenes(groups, fractions, *PARTS)
-    for group in np.unique(groups):
-        assert len(set(split[groups == group])) == 1
-        assert len(set(folds[groups == group])) == 1
+    split, folds = split_scenes(groups, fractions)
+    assert_whole(groups, split, folds)
     np.testing.assert_array_equal(split == "test", folds == 0)
     assert np.bincount(folds) == pytest.approx(np.full(5, 200), abs=3)
     counts = [(split == name).sum() for name in SPLITS]
@@ -30,16 +36,67 @@ def test_the_split_parts_no_group_and_keeps_its_proportions():
 
 def test_the_split_depends_on_the_seed_alone():
     groups, fractions = np.arange(200), np.linspace(0, 0.5, 200)
-    first, again = (scenes.split_scenes(groups, fractions, 5, 10, seed=1)[0] for _ in range(2))
+    first, again = (split_scenes(groups, fractions, seed=1)[0] for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert (first != scenes.split_scenes(groups, fractions, 5, 10, seed=2)[0]).any()
+    assert (first != split_scenes(groups, fractions, seed=2)[0]).any()
 
 
-def test_five_scenes_can_be_split_and_four_cannot():
-    split, _ = scenes.split_scenes(np.arange(5), np.full(5, 0.1), *PARTS)
+def test_as_many_scenes_as_folds_can_be_split_and_fewer_cannot():
+    split, _ = split_scenes(np.arange(5), np.full(5, 0.1))
     assert set(split) == set(SPLITS)
     with pytest.raises(InputError, match="8 pairs of 4 scenes are too few"):
-        scenes.split_scenes(np.arange(8) // 2, np.full(8, 0.1), *PARTS)
+        split_scenes(np.arange(8) // 2, np.full(8, 0.1))
+    assert set(split_scenes(np.arange(4), np.full(4, 0.1), fold_count=2)[0]) == set(SPLITS)
+    with pytest.raises(InputError, match="2 scenes are too few to split; at least 3"):
+        split_scenes(np.arange(2), np.full(2, 0.1), fold_count=2)
+
+
+@pytest.mark.parametrize(("fold_count", "parts"), [(2, 10), (2, 2), (80, 10), (5, 90)])
+@pytest.mark.filterwarnings("error")
+def test_any_number_of_folds_and_parts_gives_three_splits(fold_count, parts):
+    groups, fractions = np.arange(120), np.linspace(0, 0.5, 120)
+    split, folds = split_scenes(groups, fractions, fold_count, parts)
+    assert set(split) == set(SPLITS)
+    assert np.array_equal(np.unique(folds), np.arange(fold_count))
+    assert (split == "test").sum() == pytest.approx(120 / fold_count, abs=1)
+
+
+LARGE_SCENES = {
+    "one huge": [80, 18, 16, 14, 12, 10, 8],
+    "two huge": [50, 50, 9, 8, 7],
+    "as many large as folds": [34, 31, 28, 25, 22],
+}
+
+
+@pytest.mark.parametrize("large", LARGE_SCENES.values(), ids=LARGE_SCENES)
+def test_large_scenes_do_not_make_up_what_is_tested_and_validated(large):
+    sizes = large + [1] * (240 - sum(large))
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    fractions = np.random.default_rng(0).random(240)
+    split, folds = split_scenes(groups, fractions)
+    assert_whole(groups, split, folds)
+    for name, share in (("test", 240 / 5), ("validation", 240 * 4 / 5 / 10)):
+        counts = np.unique(groups[split == name], return_counts=True)[1]
+        assert counts.sum() == pytest.approx(share, rel=0.4)
+        assert counts.max() <= 0.55 * counts.sum()
+
+
+def test_every_fold_can_be_the_test_split():
+    random = np.random.default_rng(1)
+    groups, fractions = random.integers(0, 70, 120), random.random(120)
+    tested = np.zeros(120, int)
+    for fold in range(5):
+        split, folds = split_scenes(groups, fractions, test_fold=fold)
+        assert_whole(groups, split, folds)
+        assert set(split) == set(SPLITS)
+        tested += split == "test"
+    np.testing.assert_array_equal(tested, 1)
+
+
+def test_a_fold_that_leaves_one_scene_is_refused():
+    groups, folds = np.int64([0, 0, 1, 2]), np.int64([1, 1, 0, 0])
+    with pytest.raises(InputError, match="fold 0 as the test split leaves too few scenes, 1, to"):
+        scenes.split_by_fold(groups, np.full(4, 0.1), folds, 0, 10, 42)
 
 
 def drawn_pictures(count):

@@ -2,32 +2,53 @@
 
 import csv
 import json
+import math
+import os
 from pathlib import Path
+from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.files import InputError
+from utils.files import PART, InputError
 
 SPLITS = ("train", "validation", "test")
 SPLIT_COLUMNS = ["name", "group", "split", "fold"]
+FILES = ("images.npy", "masks.npy", "splits.csv", "preview.png", "dataset.json")
+
+
+def prepare_again(path, problem):
+    """Return the InputError for a file of a prepared data set."""
+    return InputError(f"{path}: {problem}; prepare the data set again")
 
 
 class Rows:
-    """Chosen rows of an .npy file, read when they are indexed.
+    """Chosen rows of an .npy file of uint8, read when they are indexed.
 
     Nothing stays in the process's memory: a data set larger than it can be trained on. Raises
-    InputError for a file that is damaged or ends too early.
+    InputError for a file that is damaged or ends too early. whole_shape: of all the file's rows.
     """
 
+    dtype = np.dtype(np.uint8)
+
     def __init__(self, path, rows):
-        self.path, self.rows = Path(path), np.asarray(rows)
+        self.path, self.rows = Path(path), np.asarray(rows, int)
         try:
-            whole = np.load(self.path, mmap_mode="r")
-        except ValueError as error:
-            raise InputError(f"{self.path}: is damaged; prepare the data set again") from error
-        self.dtype, self.shape = whole.dtype, (len(self.rows), *whole.shape[1:])
-        self.begin = whole.offset  # of the first row in the file, in bytes
+            with open(self.path, "rb") as file:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError
+                self.whole_shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+                self.begin = file.tell()  # of the first row in the file, in bytes
+                held = file.seek(0, os.SEEK_END) - self.begin
+        except OSError as error:
+            raise prepare_again(self.path, error.strerror) from error
+        except (ValueError, SyntaxError, TokenError) as error:
+            raise prepare_again(self.path, "is damaged") from error
+        if dtype != self.dtype or by_columns:
+            raise prepare_again(self.path, f"holds {dtype} instead of uint8 row by row")
+        if held < math.prod(self.whole_shape):
+            raise prepare_again(self.path, "is cut off")
+        self.shape = (len(self.rows), *self.whole_shape[1:])
 
     def __len__(self):
         return len(self.rows)
@@ -40,7 +61,7 @@ class Rows:
             for number, row in zip(rows.flat, result.reshape(-1, *self.shape[1:]), strict=True):
                 file.seek(self.begin + int(number) * row.nbytes)
                 if file.readinto(row) < row.nbytes:
-                    raise InputError(f"{self.path}: is cut off; prepare the data set again")
+                    raise prepare_again(self.path, "is cut off")
         return result
 
     def __array__(self, dtype=None, copy=None):
@@ -67,31 +88,22 @@ def read_splits(path, names):
     Raises InputError for a malformed file, for unknown, missing or doubled names, for an empty
     split and for a group that stands in two splits.
     """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    if reader.fieldnames != SPLIT_COLUMNS:
-        raise InputError(f"{path}: its first line must be {','.join(SPLIT_COLUMNS)}")
     rows, split_of_group = {}, {}
-    for number, line in enumerate(lines, start=2):
-        name, split = line["name"], line["split"]
+    for number, (name, group, split, fold) in read_lines(path):
         if name in rows:
-            raise InputError(f"{path}, line {number}: {name} stands there twice")
+            raise InputError(f"{path}, line {number}: {name!r} stands there twice")
         if split not in SPLITS:
             raise InputError(f"{path}, line {number}: split {split!r} is none of {SPLITS}")
         try:
-            rows[name] = int(line["group"]), split, int(line["fold"])
-        except (TypeError, ValueError):
+            rows[name] = np.int64(int(group)), split, np.int64(int(fold))
+        except (ValueError, OverflowError):
             raise InputError(f"{path}, line {number}: group and fold must be numbers") from None
         if split_of_group.setdefault(rows[name][0], split) != split:
             raise InputError(f"{path}, line {number}: group {rows[name][0]} stands in two splits")
     for these, those, problem in ((names, rows, "is missing"), (rows, names, "is unknown")):
         odd = sorted(set(these) - set(those))
         if odd:
-            raise InputError(f"{path}: {odd[0]} {problem} ({len(odd)} such names in all)")
+            raise InputError(f"{path}: {odd[0]!r} {problem} ({len(odd)} such names in all)")
     for split in SPLITS:
         if split not in split_of_group.values():
             raise InputError(f"{path}: no pair is in the split {split}")
@@ -99,37 +111,105 @@ def read_splits(path, names):
     return np.array(groups), np.array(split, object), np.array(folds)
 
 
+def tested_fold(split, folds):
+    """Return the fold that is the test split, an int; None if no single and whole one is.
+
+    split: (n,) str; folds: (n,) int.
+    """
+    tested = np.unique(folds[split == "test"])
+    whole = len(tested) == 1 and np.array_equal(folds == tested[0], split == "test")
+    return int(tested[0]) if whole else None
+
+
+def check_folds(path, groups, folds, fold):
+    """Raise InputError unless a splits file holds `fold`, and parts no group between folds.
+
+    groups, folds: (n,) int, as `read_splits` returns them.
+    """
+    held = np.unique(folds)
+    if fold not in held:
+        some = ", ".join(map(str, held if len(held) <= 10 else [*held[:8], "...", held[-1]]))
+        raise InputError(f"--fold {fold}: {path} holds the folds {some} only")
+    for group in np.unique(groups):
+        its = np.unique(folds[groups == group])
+        if len(its) > 1:
+            raise InputError(f"{path}: group {group} stands in the folds {its[0]} and {its[1]}")
+
+
+def read_lines(path):
+    """Return the lines of a splits file below its first: number and a list of four strings.
+
+    Raises InputError if it cannot be read, and for a line of more or fewer values.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
+            reader = csv.reader(file, strict=True)
+            header = next(reader, None)
+            lines = [(reader.line_num, line) for line in reader if line]
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: no CSV file in UTF-8 ({error})") from error
+    if header != SPLIT_COLUMNS:
+        raise InputError(f"{path}: its first line must be {','.join(SPLIT_COLUMNS)}")
+    for number, line in lines:
+        if len(line) != len(SPLIT_COLUMNS):
+            raise InputError(f"{path}, line {number}: has {len(line)} values instead of 4")
+    return lines
+
+
 def names_in(path):
-    """Return the set of names in a splits file."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return {row.get("name") for row in csv.DictReader(file)}
+    """Return the set of names in a splits file; raises InputError if it cannot be read."""
+    return {name for _, (name, *_) in read_lines(path)}
 
 
 def load_split(split, data_dir):
     """Return one Split, "train", "validation" or "test", of a prepared data set.
 
-    Raises InputError if the folder holds no data set, or the split is unknown.
+    Raises InputError if the folder holds no data set, a file of it is damaged or does not fit the
+    others, or the split is unknown.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r}: none of {', '.join(SPLITS)}")
-    load_summary(data_dir)
+    size = load_summary(data_dir)["image_size"]
     folder = Path(data_dir)
-    with open(folder / "splits.csv", newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    rows = [row for row, line in enumerate(lines) if line["split"] == split]
-    return Split(
-        Rows(folder / "images.npy", rows),
-        Rows(folder / "masks.npy", rows),
-        [lines[row]["name"] for row in rows],
-        np.array([int(lines[row]["group"]) for row in rows]),
-    )
+    path = folder / "splits.csv"
+    try:
+        names = [name for _, (name, *_) in read_lines(path)]
+        groups, split_of_row, _ = read_splits(path, names)
+    except InputError as error:
+        raise InputError(f"{error}; prepare the data set again") from error
+    rows = np.flatnonzero(split_of_row == split)
+    arrays = []
+    for name, channels in (("images.npy", 3), ("masks.npy", 1)):
+        array, shape = Rows(folder / name, rows), (len(names), size, size, channels)
+        if array.whole_shape != shape:
+            raise prepare_again(array.path, f"is of shape {array.whole_shape}, not {shape}")
+        arrays.append(array)
+    return Split(*arrays, [names[row] for row in rows], groups[rows])
 
 
 def load_summary(data_dir):
-    """Return dataset.json of a prepared data set; raises InputError where there is none."""
+    """Return dataset.json of a prepared data set, a dictionary.
+
+    Raises InputError where there is none, or it is damaged.
+    """
     path = Path(data_dir) / "dataset.json"
+    if not path.is_file() and path.with_name(PART).is_dir():
+        raise InputError(
+            f"{data_dir}: the data set is unfinished; run data_preprocessing.py again as before"
+        )
     if not path.is_file():
         raise InputError(
             f"{data_dir}: no data set there yet; run python data_preprocessing.py (or with --demo)"
         )
-    return json.loads(path.read_text())
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        fits = {"source", "image_size", "pairs", "polyp_fraction", "sha256"} <= summary.keys()
+    except OSError as error:
+        raise prepare_again(path, error.strerror) from error
+    except (ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise prepare_again(path, "is damaged")
+    return summary

@@ -61,7 +61,7 @@ def fetch(url, part, size):
     while True:
         have = part.stat().st_size if part.exists() else 0
         try:
-            if fetch_rest(url, part, have, progress):
+            if fetch_rest(url, part, have, size, progress):
                 return
             problem = "the connection broke off"
         except requests.HTTPError as error:
@@ -83,12 +83,16 @@ def fetch(url, part, size):
         time.sleep(wait)
 
 
-def fetch_rest(url, part, have, progress):
+def fetch_rest(url, part, have, size, progress):
     """Make one request for what follows the first `have` bytes; return whether `part` is whole.
 
-    Raises requests.HTTPError for a status of 400 and above, but for 416: nothing follows.
+    It is if it has as many bytes as the server announces, or `size`, where the server does not say.
+    Raises requests.HTTPError for a status of 400 and above, but for 416: nothing follows; and
+    InputError for a body of more than twice `size`, which may be without end.
     """
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    headers = {"Accept-Encoding": "identity"}  # the lengths below are those of the file itself
+    if have:
+        headers["Range"] = f"bytes={have}-"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == 416:
             return True
@@ -96,10 +100,22 @@ def fetch_rest(url, part, have, progress):
         ranged = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if response.status_code != 206 or not ranged:  # the whole file, not the rest
             have = 0
-        expected = have + int(response.headers.get("Content-Length", 0))
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdecimal() and "Content-Encoding" not in response.headers:
+            expected = have + int(announced)
+        else:
+            expected = size
         progress.done = have // 1000
         with open(part, "ab" if have else "wb") as file:
             for chunk in response.iter_content(1 << 16):
                 file.write(chunk)
                 progress.advance(file.tell() // 1000 - progress.done)
-        return part.stat().st_size >= expected
+                if file.tell() > 2 * size:
+                    break
+    if part.stat().st_size > 2 * size:
+        part.unlink()
+        raise InputError(
+            f"{url}: sends more than twice the {size:,} bytes expected, so another file; edit"
+            " ARCHIVE_URL, or use --archive FILE or --demo"
+        )
+    return part.stat().st_size >= expected

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import cv2
 
+PART = ".part"  # the folder in which `replace_files` makes the new files
+
 
 class InputError(Exception):
     """A mistake that the user can mend; its text is one line that names it and says how."""
@@ -70,29 +72,36 @@ def write_beside(path):
 
 
 @contextmanager
-def replace_folder(folder):
-    """Yield an empty folder, which replaces `folder` if the block ends well, and goes if not.
+def replace_files(folder, names):
+    """Yield an empty folder; what the block puts there replaces the files `names` of `folder`.
 
-    Raises InputError if `folder` holds anything but a data set, or cannot be written.
+    The last of `names` is the mark of a whole set: it goes first and comes last, so that no
+    interruption leaves a mixture that looks whole. If the block fails, everything stays as it was.
+    Other files, and a link in the folder's place, are left alone.
+    Raises InputError if `folder` holds other files and no set, or cannot be written.
     """
     folder = Path(folder)
-    part, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
+    part, mark = folder / PART, folder / names[-1]
     try:
-        if old.exists() and not folder.exists():  # the last swap was cut short
-            old.rename(folder)
-        if folder.exists() and os.listdir(folder) and not (folder / "dataset.json").is_file():
+        if folder.is_dir() and any(folder.iterdir()) and not (mark.exists() or part.exists()):
             raise InputError(f"{folder}: holds other files than a data set; choose another folder")
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        part.mkdir()  # in the folder, which may be a disk of its own
         try:
             yield part
-            shutil.rmtree(old, ignore_errors=True)
-            if folder.exists():
-                folder.rename(old)
-            part.rename(folder)
-            shutil.rmtree(old, ignore_errors=True)
-        finally:
+        except BaseException:
             shutil.rmtree(part, ignore_errors=True)
+            if new:
+                folder.rmdir()
+            elif any(folder.iterdir()) and not mark.exists():
+                part.mkdir()  # the sign that an earlier swap broke off
+            raise
+        mark.unlink(missing_ok=True)
+        for name in names:
+            os.replace(part / name, folder / name)
+        part.rmdir()
     except OSError as error:
         raise cannot_write(folder, error) from error
 

@@ -1,0 +1,110 @@
+"""Replacing a set of files in a folder: at once, whole, and nothing else."""
+
+import os
+
+import pytest
+
+from utils.files import PART, InputError, replace_files
+
+NAMES = ("a.npy", "b.csv", "mark.json")
+
+
+def write(folder, text):
+    folder.mkdir(exist_ok=True)
+    for name in NAMES:
+        (folder / name).write_text(text)
+
+
+def replace(folder, text="new"):
+    with replace_files(folder, NAMES) as part:
+        write(part, text)
+
+
+def fail_to_replace(folder):
+    with replace_files(folder, NAMES) as part:
+        (part / "a.npy").write_text("half")
+        raise KeyboardInterrupt
+
+
+def texts(folder):
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a folder that holds a set of files, and one more."""
+    folder = tmp_path / "folder"
+    write(folder, "old")
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def test_other_files_stay(folder):
+    replace(folder)
+    assert texts(folder) == dict.fromkeys(NAMES, "new") | {"notes.txt": "mine"}
+    assert not (folder / PART).exists()
+
+
+def test_a_link_to_a_folder_stays_one(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    replace(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert texts(folder)["a.npy"] == "new"
+
+
+def test_the_current_folder_can_be_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    replace(".")
+    assert texts(tmp_path) == dict.fromkeys(NAMES, "new")
+
+
+def test_a_block_that_fails_leaves_the_old_files_or_no_folder(folder, tmp_path):
+    before = texts(folder)
+    for place in (folder, tmp_path / "none", tmp_path / "link"):
+        if place.name == "link":
+            (tmp_path / "empty").mkdir()
+            place.symlink_to(tmp_path / "empty")
+        with pytest.raises(KeyboardInterrupt):
+            fail_to_replace(place)
+    assert texts(folder) == before
+    assert not (folder / PART).exists()
+    assert not (tmp_path / "none").exists()
+    assert list((tmp_path / "link").iterdir()) == []
+
+
+@pytest.mark.parametrize("moved", range(len(NAMES)))
+def test_a_swap_that_breaks_off_lacks_its_mark_and_is_made_good(moved, folder, monkeypatch):
+    replace_file, count = os.replace, iter(range(len(NAMES)))
+
+    def replace_some(source, target):
+        if next(count) == moved:
+            raise KeyboardInterrupt
+        replace_file(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_some)
+        with pytest.raises(KeyboardInterrupt):
+            replace(folder)
+    assert not (folder / "mark.json").exists()
+    with pytest.raises(KeyboardInterrupt):
+        fail_to_replace(folder)  # the next try
+    assert (folder / PART).is_dir()  # the sign that the set is unfinished
+    replace(folder)
+    assert texts(folder) == dict.fromkeys(NAMES, "new") | {"notes.txt": "mine"}
+    assert not (folder / PART).exists()
+
+
+def test_a_folder_of_other_files_is_refused(folder):
+    (folder / "mark.json").unlink()
+    before = texts(folder)
+    with pytest.raises(InputError, match="folder: holds other files than a data set; choose"):
+        replace(folder)
+    assert texts(folder) == before
+
+
+def test_a_file_or_a_dead_link_in_the_folders_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    for name in ("file", "link"):
+        with pytest.raises(InputError, match=rf"{name}: cannot be written .*choose another place"):
+            replace(tmp_path / name)
