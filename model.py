@@ -5,6 +5,9 @@
 The network takes pictures of 0 to 255 as they are, and returns each pixel's probability of polyp.
 """
 
+import re
+import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -162,17 +165,37 @@ def round_weights(model):
 
 
 def load_unet(path, precision="float32"):
-    """Load a model that train.py has saved, to predict with in a precision that it names.
+    """Load a network that train.py has saved, to predict with in a precision that it names.
 
-    Raises ValueError if there is none or it is damaged.
+    Returns a Keras model from (batch, size, size, 3), 0 to 255, to (batch, size, size, 1) float32,
+    0 to 1. Raises ValueError, in one line that names the file, if there is none, if Keras cannot
+    load it, and if it is a network of another shape.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no trained model there yet; run python train.py")
+    # A damaged .keras file, a zip of JSON and HDF5, raises whatever the reader that met it raises
+    broken = (ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError)
     try:
         model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a model that Keras can load; train it again") from error
-    return round_weights(model) if precision == "mixed_bfloat16" else model
+    except (*broken, zipfile.BadZipFile, zlib.error) as error:
+        unknown = re.search(r"Could not locate class '(\w+)'", str(error))
+        if "`Lambda` layer" in str(error):
+            problem = "holds a Lambda layer, which is code that Keras does not run from a file"
+        elif unknown:
+            problem = f"holds a layer that Keras does not know, {unknown[1]}"
+        else:
+            problem = "not a model that Keras can load"
+        raise ValueError(f"{path}: {problem}; train it again with python train.py") from error
+    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    size = shapes[0][1] if isinstance(shapes[0], tuple) and len(shapes[0]) == 4 else None
+    if size is None or shapes != ((None, size, size, 3), (None, size, size, 1)):
+        raise ValueError(
+            f"{path}: a network from {shapes[0]} to {shapes[1]}, not from square RGB pictures,"
+            " (None, size, size, 3), to one probability a pixel, (None, size, size, 1);"
+            " train one with python train.py"
+        )
+    ours = {layer.name for layer in model.layers}.issuperset(FLOAT32_LAYERS)
+    return round_weights(model) if ours and precision == "mixed_bfloat16" else model
 
 
 def save_model(model, path):

@@ -1,9 +1,14 @@
-"""What evaluation.py says of its scores, and prediction."""
+"""What evaluation.py says of its scores, the networks that it loads, and prediction."""
 
+import io
+import zipfile
+
+import keras
 import numpy as np
+import pytest
 
 import evaluation
-from model import build_unet
+from model import build_unet, load_unet
 from utils.metrics import confusion_counts
 
 
@@ -48,3 +53,74 @@ def test_a_picture_is_segmented_at_its_own_size():
     assert set(np.unique(mask)) == {0, 255}
     assert (mask[:, :98] == 255).all()
     assert (mask[:, 102:] == 0).all()
+
+
+def pictures_of(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+class Unknown(keras.layers.Layer):
+    """A layer that Keras is not told of when it loads."""
+
+    def call(self, inputs):
+        return inputs[..., :1]
+
+
+def from_picture(function, *shape):
+    picture = keras.Input(shape)
+    return keras.Model(picture, function(picture))
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (from_picture(Unknown(), 16, 16, 3), "a layer that Keras does not know, Unknown"),
+        (from_picture(keras.layers.Lambda(lambda x: x), 16, 16, 3), "a Lambda layer"),
+        (from_picture(keras.layers.Conv2D(2, 1), 16, 16, 3), "16, 16, 2"),
+        (from_picture(keras.layers.Conv2D(1, 1), 16, 16, 1), "16, 16, 1"),
+        (from_picture(keras.layers.Conv2D(1, 1), 16, 32, 3), "16, 32, 3"),
+        (from_picture(keras.layers.Conv2D(1, 1), None, None, 3), "None, None, 3"),
+        (from_picture(keras.layers.Dense(1), 16), "(None, 16)"),
+        (keras.Model([keras.Input((4,)), other := keras.Input((4,))], other), "[(None, 4)"),
+    ],
+    ids=["unknown", "lambda", "two classes", "grey", "oblong", "any size", "no picture", "two"],
+)
+def test_a_network_of_another_kind_is_named_with_what_it_is(network, words, tmp_path):
+    network.save(tmp_path / "unet.keras")
+    with pytest.raises(ValueError, match=r"unet\.keras: ") as error:
+        load_unet(tmp_path / "unet.keras")
+    text = str(error.value)
+    assert words in text
+    assert text.endswith("with python train.py")
+    assert "\n" not in text
+
+
+def test_every_damaged_model_is_one_line(tmp_path):
+    path = tmp_path / "unet.keras"
+    build_unet(16, filters=1).save(path)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    flipped = np.frombuffer(whole, np.uint8).copy()
+    flipped[random.integers(0, len(whole), 40)] ^= 255
+    broken = [whole[: len(whole) // 2], flipped.tobytes()]
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    for name in ("config.json", "model.weights.h5"):
+        for content in (None, b"", b"[]", files[name][: len(files[name]) // 2]):
+            rewritten = io.BytesIO()
+            with zipfile.ZipFile(rewritten, "w") as archive:
+                for other in files:
+                    if other != name or content is not None:
+                        archive.writestr(other, content if other == name else files[other])
+            broken.append(rewritten.getvalue())
+    for data in broken:
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"unet\.keras: not a model .* with python train\.py$"):
+            load_unet(path)
+
+
+def test_a_plain_network_that_is_not_this_u_net_predicts_too(tmp_path):
+    network = from_picture(keras.layers.Conv2D(1, 3, padding="same"), 16, 16, 3)
+    network.save(tmp_path / "unet.keras")
+    pictures = pictures_of(1, 16, 16, 3)
+    loaded = load_unet(tmp_path / "unet.keras", "mixed_bfloat16")
+    np.testing.assert_array_equal(loaded(pictures), network(pictures))
