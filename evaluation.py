@@ -27,15 +27,23 @@ import tensorflow as tf
 
 from model import THRESHOLD, choose_precision, load_unet
 from utils.dataset import load_split, load_summary
-from utils.figures import BLUE, GREEN, ORANGE, SKY, YELLOW, outline, save_figure, save_sheet
+from utils.figures import (
+    SKY,
+    YELLOW,
+    outline,
+    save_dice_by_size,
+    save_dice_histogram,
+    save_precision_recall,
+    save_sheet,
+)
 from utils.files import InputError, Progress, input_errors, read_file, run, write_beside
 from utils.metrics import (
-    CURVE_BINS,
+    CURVE_THRESHOLDS,
     bootstrap_interval,
     confusion_counts,
+    curve_histogram,
     image_scores,
     pooled_scores,
-    precision_recall,
 )
 from utils.pictures import decode_image, is_picture
 
@@ -79,14 +87,13 @@ def evaluate(predict, split):
 
     Returns the pixel counts, (n, 4) int, and the histogram for `precision_recall`.
     """
-    counts, histogram = [], np.zeros((2, CURVE_BINS + 1), np.int64)
+    counts, histogram = [], np.zeros((2, len(CURVE_THRESHOLDS)), np.int64)
     progress = Progress("test images", len(split.names))
     for begin in range(0, len(split.names), BATCH_SIZE):
         rows = slice(begin, begin + BATCH_SIZE)
         masks, probabilities = split.masks[rows], predict(split.images[rows])
         counts.append(confusion_counts(masks, probabilities >= THRESHOLD))
-        bins = (probabilities * CURVE_BINS).astype(np.int64) + np.int64(CURVE_BINS + 1) * masks
-        histogram += np.bincount(bins.ravel(), minlength=histogram.size).reshape(histogram.shape)
+        histogram += curve_histogram(masks, probabilities)
         progress.advance(len(masks))
     return np.concatenate(counts), histogram
 
@@ -137,16 +144,23 @@ def format_table(metrics):
     return "\n".join(lines)
 
 
-# Figures
-
-
 def save_predictions(path, predict, split, dice, each=3):
-    """Save predictions.png: `each` of the best, median and worst cases, all outlined."""
-    order = np.argsort(-dice, kind="stable")
-    middle = max(0, len(order) // 2 - each // 2)
-    places = {"best": order[:each], "median": order[middle:][:each], "worst": order[-each:]}
-    rows = np.concatenate(list(places.values()))
-    titles = [f"{place}\nDice {dice[row]:.3f}" for place in places for row in places[place]]
+    """Save predictions.png: `each` of the best, median and worst cases, all outlined.
+
+    dice: (n,) float, of the images of `split`. A split too small for that is shown whole.
+    """
+    order, total = np.argsort(-dice, kind="stable"), len(dice)
+    if total <= 3 * each:
+        ranks = dict.fromkeys(range(total), "")
+    else:
+        middle = (total - each) // 2
+        begins = {"best": 0, "median": middle, "worst": total - each}
+        ranks = {begin + n: f"{place}: " for place, begin in begins.items() for n in range(each)}
+    rows = order[list(ranks)]
+    titles = [
+        f"{place}{rank + 1:,} of {total:,}\n{split.names[row]}\nDice {dice[row]:.3f}"
+        for (rank, place), row in zip(ranks.items(), rows, strict=True)
+    ]
     pictures, masks = split.images[rows], split.masks[rows]
     predictions = (predict(pictures) >= THRESHOLD).astype(np.uint8)
     sheet = {
@@ -158,59 +172,8 @@ def save_predictions(path, predict, split, dice, each=3):
             for picture, mask, prediction in zip(pictures, masks, predictions, strict=True)
         ],
     }
-    title = "Test split. Outlines: mask blue, prediction yellow"
+    title = f"Test split, threshold {THRESHOLD}. Outlines: mask blue, prediction yellow"
     save_sheet(path, sheet, titles, title)
-
-
-def save_precision_recall(path, histogram, metrics):
-    """Save precision_recall.png, with the operating point."""
-    precision, recall = precision_recall(histogram)
-    point = metrics["recall"]["value"], metrics["precision"]["value"]
-
-    def draw(axes):
-        axes.plot(recall, precision, color=BLUE)
-        text = f"threshold {THRESHOLD}: precision {point[1]:.3f}, recall {point[0]:.3f}"
-        axes.plot(*point, "o", color=ORANGE, label=text)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02))
-        axes.legend(loc="lower left")
-
-    title = "Precision and recall over all thresholds"
-    save_figure(path, title, "recall, pixels pooled", "precision, pixels pooled", draw)
-
-
-def save_dice_histogram(path, dice):
-    """Save dice_histogram.png, with mean and median."""
-
-    def draw(axes):
-        axes.hist(dice, np.linspace(0, 1, 21), color=SKY, edgecolor="white")
-        axes.axvline(dice.mean(), color=ORANGE, label=f"mean {dice.mean():.3f}")
-        median = np.median(dice)
-        axes.axvline(median, color=BLUE, linestyle="--", label=f"median {median:.3f}")
-        axes.set_xlim(0, 1)
-        axes.legend(loc="upper left")
-
-    title = f"{len(dice)} test images by their Dice"
-    save_figure(path, title, f"Dice of an image, threshold {THRESHOLD}", "images", draw)
-
-
-def save_dice_by_size(path, dice, fractions, parts=5):
-    """Save dice_by_size.png: Dice against polyp fraction, with the mean of each fifth by size."""
-    polyps = np.flatnonzero(fractions > 0)
-    order = polyps[np.argsort(fractions[polyps], kind="stable")]
-
-    def draw(axes):
-        axes.plot(100 * fractions[order], dice[order], "o", color=SKY, markersize=4, alpha=0.7)
-        for number, part in enumerate(np.array_split(order, min(parts, len(order)))):
-            ends, mean = 100 * fractions[part[[0, -1]]], dice[part].mean()
-            label = None if number else "mean of each fifth of the images"
-            axes.plot(ends, [mean, mean], color=GREEN, linewidth=3, label=label)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_ylim(0, 1.02)
-        axes.legend(loc="lower right")
-
-    x_label = "polyp, % of the image's pixels"
-    save_figure(path, "Dice by the polyp's size", x_label, "Dice of an image", draw)
 
 
 # The commands
@@ -265,10 +228,12 @@ def score_test_split(data_dir, checkpoints, results):
         writer.writerow(["name", "dice", "iou", "precision", "recall", "polyp_fraction"])
         table = np.column_stack([scores, fractions]).round(6)
         writer.writerows([name, *row] for name, row in zip(split.names, table, strict=True))
-    save_predictions(results / "predictions.png", predict, split, scores[:, 0])
-    save_precision_recall(results / "precision_recall.png", histogram, metrics)
-    save_dice_histogram(results / "dice_histogram.png", scores[:, 0])
-    save_dice_by_size(results / "dice_by_size.png", scores[:, 0], fractions)
+    dice, pooled = scores[:, 0], {name: metric["value"] for name, metric in metrics.items()}
+    point = pooled["precision"], pooled["recall"], THRESHOLD
+    save_predictions(results / "predictions.png", predict, split, dice)
+    save_precision_recall(results / "precision_recall.png", histogram, *point)
+    save_dice_histogram(results / "dice_histogram.png", dice, THRESHOLD)
+    save_dice_by_size(results / "dice_by_size.png", dice, fractions, THRESHOLD)
 
     print(
         f"Test split of {data_dir}: {report['images']} images, {report['scenes']} scenes;"

@@ -9,7 +9,8 @@ import pytest
 
 import evaluation
 from model import build_unet, load_unet
-from utils.metrics import confusion_counts
+from utils.dataset import Split
+from utils.metrics import confusion_counts, image_scores
 
 
 def test_every_metric_says_what_it_is():
@@ -124,3 +125,35 @@ def test_a_plain_network_that_is_not_this_u_net_predicts_too(tmp_path):
     pictures = pictures_of(1, 16, 16, 3)
     loaded = load_unet(tmp_path / "unet.keras", "mixed_bfloat16")
     np.testing.assert_array_equal(loaded(pictures), network(pictures))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 40])
+def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
+    shown = []
+    monkeypatch.setattr(evaluation, "save_sheet", lambda *args: shown.extend(args))
+    masks = (np.random.default_rng(0).random((count, 16, 16, 1)) < 0.5).astype(np.uint8)
+    split = Split(pictures_of(count, 16, 16, 3), masks, [f"n{n}" for n in range(count)], None)
+
+    def predict(pictures):
+        return (pictures[..., :1] > 127).astype(np.float32)
+
+    dice = image_scores(confusion_counts(masks, predict(split.images) >= 0.5))[:, 0]
+    evaluation.save_predictions("a.png", predict, split, dice)
+    _, sheet, titles, title = shown
+    lines = [text.split("\n") for text in titles]
+    names = [name for _, name, _ in lines]
+    assert len(set(names)) == len(names) == min(count, 9)
+    scores = [dice[int(name[1:])] for name in names]
+    assert scores == sorted(scores, reverse=True)
+    assert [text for _, _, text in lines] == [f"Dice {score:.3f}" for score in scores]
+    assert scores[0] == dice.max()
+    assert scores[-1] == dice.min()
+    places = ["best: "] * 3 + ["median: "] * 3 + ["worst: "] * 3 if count > 9 else [""] * count
+    spread = {10: [1, 2, 3, 4, 5, 6, 8, 9, 10], 40: [1, 2, 3, 19, 20, 21, 38, 39, 40]}
+    ranks = spread.get(count, range(1, count + 1))
+    assert [text for text, _, _ in lines] == [
+        f"{place}{rank} of {count}" for place, rank in zip(places, ranks, strict=True)
+    ]
+    for number, name in enumerate(names):
+        np.testing.assert_array_equal(sheet["picture"][number], split.images[int(name[1:])])
+    assert "threshold 0.5" in title
