@@ -18,15 +18,16 @@ and the second masks/NAME.png (0 and 255) and overlays/NAME.png.
 import argparse
 import csv
 import json
+import shlex
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
-from model import THRESHOLD, choose_precision, load_unet
+from utils.constants import check_number, check_whole
 from utils.dataset import load_split, load_summary
+from utils.devices import start_tensorflow
 from utils.figures import (
     SKY,
     YELLOW,
@@ -50,20 +51,82 @@ from utils.pictures import decode_image, is_picture
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
 RESULTS_DIR = "results"
-BATCH_SIZE = 32
+THRESHOLD = 0.5  # a pixel is called polyp from this probability on
+BATCH_SIZE = 32  # images predicted at once
 
 
-# Prediction
+# The network
 
 
-def make_predictor(model):
+def find_network(folder):
+    """Return the path of a checkpoint's unet.keras; raises InputError if there is none."""
+    path = Path(folder) / "unet.keras"
+    if not path.is_file():
+        train = "python train.py"
+        if Path(folder) != Path(CHECKPOINTS_DIR):
+            train += f" --checkpoints {shlex.quote(str(folder))}"
+        raise InputError(f"{path}: no trained model there yet; run {train}")
+    return path
+
+
+def read_config(folder):
+    """Return a checkpoint's config.json, as train.py left it, as a dict.
+
+    Raises InputError if it is missing, damaged, or lacks what is told of a network.
+    """
+    path = Path(folder) / "config.json"
+    way_out = "copy it again from where the network comes from, or train again"
+    if not path.is_file():
+        raise InputError(f"{path}: is missing, and belongs to unet.keras; {way_out}")
+    try:
+        config = json.loads(read_file(path))
+        settings = config["settings"]
+        lacking = {"filters", "seed", "data_source", "data_sha256"} - set(settings)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: is damaged; {way_out}") from error
+    if lacking:
+        raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
+    return config
+
+
+def load_predictor(path):
+    """Start TensorFlow and load the network of `find_network`.
+
+    Returns a function from (n, size, size, 3) uint8 pictures to probabilities of polyp, (n, size,
+    size, 1) float32, 0 to 1; that size; and the precision that the network computes in. Raises
+    InputError for a file that holds no such network.
+    """
+    start_tensorflow()
+    from model import choose_precision, load_unet
+
+    precision = choose_precision()
+    with input_errors():
+        network = load_unet(path, precision)
+    return make_predictor(network, path), network.input_shape[1], precision
+
+
+def make_predictor(network, name="the network"):
     """Return a function from (n, size, size, 3) uint8 pictures to probabilities of polyp.
 
-    Those are (n, size, size, 1) float32, 0 to 1. It is traced once, for batches of any length.
+    Those are (n, size, size, 1) float32, 0 to 1. It is traced once, for batches of any length. It
+    raises InputError, by `name`, if the network gives anything but probabilities.
     """
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)]
-    traced = tf.function(lambda pictures: model(pictures, training=False), signature)
-    return lambda pictures: traced(pictures).numpy()
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8)]
+    traced = tf.function(lambda pictures: network(pictures, training=False), signature)
+
+    def predict(pictures):
+        probabilities = traced(pictures).numpy()
+        low, high = probabilities.min(), probabilities.max()
+        if not (low >= 0 and high <= 1):  # NaN is neither
+            raise InputError(
+                f"{name}: gives values from {low:g} to {high:g}, which are no probabilities;"
+                " train it again"
+            )
+        return probabilities
+
+    return predict
 
 
 def segment_picture(predict, picture, size):
@@ -179,29 +242,18 @@ def save_predictions(path, predict, split, dice, each=3):
 # The commands
 
 
-def load_model(checkpoints):
-    """Return the trained model, and config.json beside it as a dict.
-
-    Raises InputError if either is missing.
-    """
-    with input_errors():
-        model = load_unet(Path(checkpoints) / "unet.keras", choose_precision())
-    config = Path(checkpoints) / "config.json"
-    return model, json.loads(read_file(config))
-
-
 def score_test_split(data_dir, checkpoints, results):
     """Score the test split, print the table and leave everything in `results`."""
     summary, split = load_summary(data_dir), load_split("test", data_dir)
-    model, config = load_model(checkpoints)
-    size, settings = model.input_shape[1], config["settings"]
+    path, config = find_network(checkpoints), read_config(checkpoints)
+    predict, size, precision = load_predictor(path)
     if size != summary["image_size"]:
         raise InputError(
             f"{checkpoints}: its network takes {size} pixels a side, {data_dir} has"
             f" {summary['image_size']}; prepare the data or train again"
         )
+    settings = config["settings"]
     same_data = settings["data_sha256"] == summary["sha256"]
-    predict = make_predictor(model)
     start = time.monotonic()
     counts, histogram = evaluate(predict, split)
     seconds = time.monotonic() - start
@@ -214,7 +266,8 @@ def score_test_split(data_dir, checkpoints, results):
         "trained_on_this_data": same_data,
         "images": len(split.names),
         "scenes": len(np.unique(split.groups)),
-        "precision": choose_precision(),
+        "precision": precision,
+        "threshold": THRESHOLD,
         "training": config,
         "metrics": metrics,
     }
@@ -236,8 +289,8 @@ def score_test_split(data_dir, checkpoints, results):
     save_dice_by_size(results / "dice_by_size.png", dice, fractions, THRESHOLD)
 
     print(
-        f"Test split of {data_dir}: {report['images']} images, {report['scenes']} scenes;"
-        f" {settings['filters']} filters, seed {settings['seed']}, {report['precision']};"
+        f"Test split of {data_dir}: {report['images']:,} images, {report['scenes']:,} scenes;"
+        f" {settings['filters']} filters, seed {settings['seed']}, {precision};"
         f" predicted in {seconds:.1f} s\n{format_table(metrics)}"
     )
     if not same_data:
@@ -249,27 +302,34 @@ def score_test_split(data_dir, checkpoints, results):
     print(f"Look at {results / 'predictions.png'} and the other figures beside it")
 
 
+def find_pictures(paths):
+    """Return the files of pictures, and of the pictures in folders, as a dict by their names.
+
+    A name is without folder and suffix. Raises InputError for a file that is missing, a folder
+    without pictures, and two pictures of one name.
+    """
+    by_name = {}
+    for path in map(Path, paths):
+        files = [path]
+        if path.is_dir():
+            files = sorted(entry for entry in path.iterdir() if is_picture(entry.name))
+            if not files:
+                raise InputError(f"{path}: holds no picture that OpenCV reads")
+        for file in files:
+            if not file.is_file():
+                raise InputError(f"{file}: there is no such file")
+            if file.stem in by_name:
+                raise InputError(f"{file}: has the same name as {by_name[file.stem]}; rename one")
+            by_name[file.stem] = file
+    return by_name
+
+
 def segment_own_pictures(paths, checkpoints, results):
     """Segment pictures, and the pictures in folders, at their own size."""
-    files = []
-    for path in map(Path, paths):
-        found = [path]
-        if path.is_dir():
-            found = sorted(entry for entry in path.iterdir() if is_picture(entry.name))
-            if not found:
-                raise InputError(f"{path}: holds no picture that OpenCV reads")
-        files.extend(found)
-    by_name = {}
-    for file in files:
-        if file.stem in by_name:
-            raise InputError(f"{file}: has the same name as {by_name[file.stem]}; rename one")
-        by_name[file.stem] = file
-        if not file.is_file():
-            raise InputError(f"{file}: there is no such file")
-    model, _ = load_model(checkpoints)
-    predict, size = make_predictor(model), model.input_shape[1]
+    files, path = find_pictures(paths), find_network(checkpoints)
+    predict, size, _ = load_predictor(path)
     progress, without = Progress("pictures", len(files)), 0
-    for name, file in by_name.items():
+    for name, file in files.items():
         picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
         mask = segment_picture(predict, picture, size)
         without += not mask.any()
@@ -278,7 +338,7 @@ def segment_own_pictures(paths, checkpoints, results):
         save_image(results / "overlays" / f"{name}.png", overlay[..., ::-1])
         progress.advance()
     print(
-        f"{results / 'masks'}: {len(files)} masks, {without} of them without a polyp;"
+        f"{results / 'masks'}: {len(files):,} masks, {without:,} of them without a polyp;"
         f" outlined in {results / 'overlays'}"
     )
 
@@ -303,11 +363,13 @@ def parse_arguments():
 def main():
     """Score the test split, or segment the pictures that the command line names."""
     arguments = parse_arguments()
-    results = Path(arguments.results)
+    check_number("THRESHOLD", THRESHOLD, "evaluation.py", above=0, below=1)
+    check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
+    checkpoints, results = arguments.checkpoints, Path(arguments.results)
     if arguments.pictures:
-        segment_own_pictures(arguments.pictures, arguments.checkpoints, results)
+        segment_own_pictures(arguments.pictures, checkpoints, results)
     else:
-        score_test_split(arguments.data, arguments.checkpoints, results)
+        score_test_split(arguments.data, checkpoints, results)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 from utils.dataset import Split
 
 ROOT = Path(__file__).parents[1]
+TINY = ["--filters", "2", "--epochs", "3", "2"]
 
 
 def command(script, *arguments):

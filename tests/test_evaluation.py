@@ -1,7 +1,10 @@
 """What evaluation.py says of its scores, the networks that it loads, and prediction."""
 
 import io
+import json
+import os
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +13,63 @@ import pytest
 import evaluation
 from model import build_unet, load_unet
 from utils.dataset import Split
+from utils.files import InputError
 from utils.metrics import confusion_counts, image_scores
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def save_checkpoint(folder, filters=1, size=16, seed=0, data="abc"):
+    """Leave an untrained network in a folder as train.py does."""
+    keras.utils.set_random_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    build_unet(size, filters=filters).save(folder / "unet.keras")
+    settings = {"filters": filters, "seed": seed, "data_source": "demo", "data_sha256": data}
+    (folder / "config.json").write_text(json.dumps({"settings": settings}))
+    return folder
+
+
+def save_data_set(folder, masks, size=16):
+    """Leave a prepared data set whose pairs are all in the test split."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    np.save(folder / "images.npy", random.integers(0, 256, (len(masks), size, size, 3), np.uint8))
+    np.save(folder / "masks.npy", masks)
+    lines = [f"n{row},{row},test,0" for row in range(len(masks))]
+    (folder / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+    summary = {"source": "demo", "sha256": "abc", "image_size": size}
+    (folder / "dataset.json").write_text(json.dumps(summary))
+    return folder
+
+
+def pictures_of(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def test_every_text_follows_the_threshold(monkeypatch):
+    monkeypatch.setattr(evaluation, "THRESHOLD", 0.3)
+    metrics = evaluation.collect_metrics(np.array([[1, 2, 3, 4]]), np.zeros(1, int))
+    texts = [metric["definition"] for metric in metrics.values()]
+    assert all("threshold 0.3" in text for text in texts)
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.5, "0.5", float("nan")])
+def test_an_impossible_threshold_is_named(value, monkeypatch):
+    monkeypatch.setattr(evaluation, "THRESHOLD", value)
+    monkeypatch.setattr("sys.argv", ["evaluation.py"])
+    with pytest.raises(InputError, match=r"^THRESHOLD = .*: must be a number above 0 and below 1"):
+        evaluation.main()
+
+
+@pytest.mark.parametrize("value", [0, 1.5, "32"])
+def test_an_impossible_batch_size_is_named(value, monkeypatch):
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", value)
+    monkeypatch.setattr("sys.argv", ["evaluation.py"])
+    with pytest.raises(InputError, match=r"^BATCH_SIZE = .*: must be a whole number from 1 on"):
+        evaluation.main()
 
 
 def test_every_metric_says_what_it_is():
@@ -56,8 +115,38 @@ def test_a_picture_is_segmented_at_its_own_size():
     assert (mask[:, 102:] == 0).all()
 
 
-def pictures_of(*shape):
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+@pytest.mark.parametrize("activation", ["linear", "nan"])
+def test_a_network_without_probabilities_is_refused(activation):
+    network = build_unet(16, filters=1)
+    layer = network.get_layer("polyp")
+    if activation == "linear":
+        layer.activation = keras.activations.linear
+        layer.bias.assign([7.0])
+    else:
+        layer.bias.assign([np.nan])
+    predict = evaluation.make_predictor(network, "a/unet.keras")
+    with pytest.raises(InputError, match=r"^a/unet\.keras: gives values from .*no probabilities"):
+        predict(pictures_of(1, 16, 16, 3))
+
+
+def test_a_missing_network_says_what_to_run():
+    with pytest.raises(InputError, match=r"checkpoints/unet\.keras: no trained .* train\.py$"):
+        evaluation.find_network("checkpoints")
+    with pytest.raises(InputError, match=r"run python train\.py --checkpoints 'my net'$"):
+        evaluation.find_network("my net")
+
+
+def test_a_config_that_cannot_be_used_is_named_with_the_way_out(tmp_path):
+    path = tmp_path / "config.json"
+    with pytest.raises(InputError, match=r"config\.json: is missing.*or train again"):
+        evaluation.read_config(tmp_path)
+    for text in ("{", "[]", "7", "{}", '{"settings": 7}', "\xff"):
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(InputError, match=r"config\.json: is damaged; .*or train again"):
+            evaluation.read_config(tmp_path)
+    path.write_text('{"settings": {"filters": 2, "seed": 1}}')
+    with pytest.raises(InputError, match=r"config\.json: lacks data_sha256, data_source; .*again"):
+        evaluation.read_config(tmp_path)
 
 
 class Unknown(keras.layers.Layer):
@@ -125,6 +214,27 @@ def test_a_plain_network_that_is_not_this_u_net_predicts_too(tmp_path):
     pictures = pictures_of(1, 16, 16, 3)
     loaded = load_unet(tmp_path / "unet.keras", "mixed_bfloat16")
     np.testing.assert_array_equal(loaded(pictures), network(pictures))
+
+
+@pytest.mark.parametrize("polyps", [0, 1])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatch, recwarn):
+    masks = np.zeros((count, 16, 16, 1), np.uint8)
+    masks[:polyps, 4:9, 4:9] = 1
+    data = save_data_set(tmp_path / "data", masks)
+    save_checkpoint(tmp_path / "checkpoints")
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data)])
+    evaluation.main()
+    assert [str(warning.message) for warning in recwarn if "glyph" in str(warning.message)] == []
+    report = json.loads(Path("results/metrics.json").read_text())
+    assert report["images"] == count
+    assert report["threshold"] == 0.5
+    assert sorted(os.listdir("results")) == sorted(
+        [
+            *("metrics.json", "per_image.csv", "predictions.png", "precision_recall.png"),
+            *("dice_histogram.png", "dice_by_size.png"),
+        ]
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 40])

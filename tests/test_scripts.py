@@ -12,9 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from shell import ROOT, assert_mistake, command, read_rows, run_script
-
-TINY = ["--filters", "2", "--epochs", "3", "2"]
+from shell import ROOT, TINY, assert_mistake, command, read_rows, run_script
 
 
 def scores_of(folder):
@@ -22,17 +20,6 @@ def scores_of(folder):
         {key: value for key, value in row.items() if key != "seconds"}
         for row in read_rows(folder / "history.csv")
     ]
-
-
-@pytest.fixture(scope="session")
-def trained(demo, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "checkpoints"
-    done = run_script("train.py", *TINY, "--data", demo, "--checkpoints", folder)
-    assert done.returncode == 0, done.stderr
-    assert "2 filters" in done.stdout
-    assert "validation Dice" in done.stdout
-    assert f"python evaluation.py --data {demo} --checkpoints {folder}" in done.stdout
-    return folder
 
 
 def test_training_leaves_what_the_readme_lists(trained, demo):
