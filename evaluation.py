@@ -2,17 +2,20 @@
 
     python evaluation.py                         scores and figures of the test split
     python evaluation.py PICTURE_OR_FOLDER ...   a mask for each picture, at the picture's own size
+    python evaluation.py --checkpoints A B       the mean of several networks' probabilities
+    python evaluation.py --tta                   the mean over each picture's flips and turns
 
 The test split is for this alone: nothing was chosen on it. In results/ the first form leaves
 
-    metrics.json          every score with its definition
+    metrics.json          every score with its definition, and the networks that it is of
     per_image.csv         name, Dice, IoU, precision, recall and polyp fraction of each image
     predictions.png       the best, median and worst cases
     precision_recall.png  the trade-off over all thresholds
     dice_histogram.png    how the scores are spread
     dice_by_size.png      the score against the polyp's size
 
-and the second masks/NAME.png (0 and 255) and overlays/NAME.png.
+and the second masks/NAME.png (0 and 255) and overlays/NAME.png. As long as checkpoints/ holds no
+network of your own, the one that comes with these scripts is taken.
 """
 
 import argparse
@@ -50,23 +53,50 @@ from utils.pictures import decode_image, is_picture
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
+SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-16"  # beside this script, wherever it is run from
 RESULTS_DIR = "results"
 THRESHOLD = 0.5  # a pixel is called polyp from this probability on
 BATCH_SIZE = 32  # images predicted at once
 
+# The eight views of a square picture: so many quarter turns, and then mirrored or not
+VIEWS = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
 
-# The network
+
+# The networks
 
 
-def find_network(folder):
-    """Return the path of a checkpoint's unet.keras; raises InputError if there is none."""
-    path = Path(folder) / "unet.keras"
-    if not path.is_file():
-        train = "python train.py"
-        if Path(folder) != Path(CHECKPOINTS_DIR):
-            train += f" --checkpoints {shlex.quote(str(folder))}"
-        raise InputError(f"{path}: no trained model there yet; run {train}")
-    return path
+def find_checkpoints(named):
+    """Return the folders of the networks to predict with, as Paths; each holds a unet.keras.
+
+    named: those of --checkpoints, or None: then CHECKPOINTS_DIR, or as long as no network is there
+    SHIPPED_CHECKPOINTS. Raises InputError for a folder that holds none or is named twice.
+    """
+    if named is None:
+        shipped = Path(__file__).resolve().parent / SHIPPED_CHECKPOINTS
+        own_is_there = (Path(CHECKPOINTS_DIR) / "unet.keras").is_file()
+        if own_is_there or not (shipped / "unet.keras").is_file():
+            named = [CHECKPOINTS_DIR]
+        else:
+            print(f"{CHECKPOINTS_DIR}: no network of yours there yet; taking that in {shipped}")
+            return [shipped]
+    folders, seen = [Path(name) for name in named], set()
+    for folder in folders:
+        if folder.is_file():
+            raise InputError(
+                f"{folder}: is a file; --checkpoints takes the folders that train.py left, and"
+                " pictures stand before it"
+            )
+        if not (folder / "unet.keras").is_file():
+            train = "python train.py"
+            if folder != Path(CHECKPOINTS_DIR):
+                train += f" --checkpoints {shlex.quote(str(folder))}"
+            if len(folders) > 1:
+                train += "; pictures stand before --checkpoints"
+            raise InputError(f"{folder / 'unet.keras'}: no trained model there yet; run {train}")
+        if folder.resolve() in seen:
+            raise InputError(f"{folder}: named twice; --checkpoints takes each network once")
+        seen.add(folder.resolve())
+    return folders
 
 
 def read_config(folder):
@@ -89,20 +119,33 @@ def read_config(folder):
     return config
 
 
-def load_predictor(path):
-    """Start TensorFlow and load the network of `find_network`.
+def load_predictor(folders, tta):
+    """Start TensorFlow and load the networks of `find_checkpoints`.
 
-    Returns a function from (n, size, size, 3) uint8 pictures to probabilities of polyp, (n, size,
-    size, 1) float32, 0 to 1; that size; and the precision that the network computes in. Raises
-    InputError for a file that holds no such network.
+    tta: whether to average over each picture's eight views (test-time augmentation). Returns a
+    function from (n, size, size, 3) uint8 pictures to probabilities of polyp, (n, size, size, 1)
+    float32, 0 to 1; that size; and the precision that the networks compute in. Raises InputError
+    for a file that holds no such network, and for networks of several sizes.
     """
     start_tensorflow()
     from model import choose_precision, load_unet
 
     precision = choose_precision()
     with input_errors():
-        network = load_unet(path, precision)
-    return make_predictor(network, path), network.input_shape[1], precision
+        networks = [load_unet(folder / "unet.keras", precision) for folder in folders]
+    sizes = [network.input_shape[1] for network in networks]
+    for folder, size in zip(folders, sizes, strict=True):
+        if size != sizes[0]:
+            raise InputError(
+                f"{folder}: its network takes {size} pixels a side, that of {folders[0]}"
+                f" {sizes[0]}; average networks of one size"
+            )
+    predictors = [
+        make_predictor(network, folder / "unet.keras")
+        for network, folder in zip(networks, folders, strict=True)
+    ]
+    predict = average_networks(predictors)
+    return average_views(predict) if tta else predict, sizes[0], precision
 
 
 def make_predictor(network, name="the network"):
@@ -127,6 +170,47 @@ def make_predictor(network, name="the network"):
         return probabilities
 
     return predict
+
+
+def average_networks(predictors):
+    """Return a predictor of the mean of several predictors' probabilities."""
+    if len(predictors) == 1:
+        return predictors[0]
+    return lambda pictures: np.mean([predict(pictures) for predict in predictors], axis=0)
+
+
+def average_views(predict):
+    """Return a predictor of the mean over the eight VIEWS of each picture, turned back."""
+
+    def predict_views(pictures):
+        views = np.concatenate([view(pictures, *way) for way in VIEWS])
+        batches = range(0, len(views), BATCH_SIZE)
+        predicted = [predict(views[begin : begin + BATCH_SIZE]) for begin in batches]
+        predicted = np.split(np.concatenate(predicted), len(VIEWS))
+        back = [view_back(part, *way) for part, way in zip(predicted, VIEWS, strict=True)]
+        return np.mean(back, axis=0)
+
+    return predict_views
+
+
+def view(pictures, turns, mirrored):
+    """Return square pictures, (n, size, size, channels), turned by quarters, then mirrored."""
+    turned = np.rot90(pictures, turns, (1, 2))
+    return turned[:, :, ::-1] if mirrored else turned
+
+
+def view_back(pictures, turns, mirrored):
+    """Return what `view` was given for what it returned."""
+    unmirrored = pictures[:, :, ::-1] if mirrored else pictures
+    return np.rot90(unmirrored, -turns, (1, 2))
+
+
+def describe_prediction(networks, tta):
+    """Return the definition of a predicted pixel, by the number of networks and of views."""
+    averaged = [f"{networks} networks"] if networks > 1 else []
+    averaged += [f"the {len(VIEWS)} flips and quarter turns of each picture"] if tta else []
+    mean = f", the mean over {' and '.join(averaged)}," if averaged else ""
+    return f"a pixel is called polyp if its probability{mean} is {THRESHOLD} or more"
 
 
 def segment_picture(predict, picture, size):
@@ -242,33 +326,42 @@ def save_predictions(path, predict, split, dice, each=3):
 # The commands
 
 
-def score_test_split(data_dir, checkpoints, results):
+def score_test_split(data_dir, checkpoints, tta, results):
     """Score the test split, print the table and leave everything in `results`."""
     summary, split = load_summary(data_dir), load_split("test", data_dir)
-    path, config = find_network(checkpoints), read_config(checkpoints)
-    predict, size, precision = load_predictor(path)
+    folders = find_checkpoints(checkpoints)
+    configs = {folder: read_config(folder) for folder in folders}
+    predict, size, precision = load_predictor(folders, tta)
     if size != summary["image_size"]:
         raise InputError(
-            f"{checkpoints}: its network takes {size} pixels a side, {data_dir} has"
+            f"{folders[0]}: its network takes {size} pixels a side, {data_dir} has"
             f" {summary['image_size']}; prepare the data or train again"
         )
-    settings = config["settings"]
-    same_data = settings["data_sha256"] == summary["sha256"]
+    others = [
+        folder
+        for folder, config in configs.items()
+        if config["settings"]["data_sha256"] != summary["sha256"]
+    ]
     start = time.monotonic()
     counts, histogram = evaluate(predict, split)
     seconds = time.monotonic() - start
     scores, metrics = image_scores(counts), collect_metrics(counts, split.groups)
     fractions = (counts[:, 0] + counts[:, 2]) / counts.sum(axis=1)
 
+    prediction = describe_prediction(len(folders), tta)
     report = {
         "data": summary["source"],
         "data_sha256": summary["sha256"],
-        "trained_on_this_data": same_data,
+        "trained_on_this_data": not others,
         "images": len(split.names),
         "scenes": len(np.unique(split.groups)),
         "precision": precision,
+        "prediction": prediction,
         "threshold": THRESHOLD,
-        "training": config,
+        "tta": tta,
+        "networks": [
+            {"checkpoints": str(folder), "training": config} for folder, config in configs.items()
+        ],
         "metrics": metrics,
     }
     with write_beside(results / "metrics.json") as beside:
@@ -290,14 +383,17 @@ def score_test_split(data_dir, checkpoints, results):
 
     print(
         f"Test split of {data_dir}: {report['images']:,} images, {report['scenes']:,} scenes;"
-        f" {settings['filters']} filters, seed {settings['seed']}, {precision};"
-        f" predicted in {seconds:.1f} s\n{format_table(metrics)}"
+        f" predicted in {seconds:.1f} s, in {precision}"
     )
-    if not same_data:
+    for folder, config in configs.items():
+        settings = config["settings"]
+        print(f"Network of {folder}: {settings['filters']} filters, seed {settings['seed']}")
+    print(f"Prediction: {prediction}\n{format_table(metrics)}")
+    for folder in others:
         print(
-            f"Beware: {checkpoints} was trained on other data or another split"
-            f" ({settings['data_source']}). If it has seen any of these images, the scores are"
-            " not true."
+            f"Beware: {folder} was trained on other data or another split"
+            f" ({configs[folder]['settings']['data_source']}). If it has seen any of these images,"
+            " the scores are not true."
         )
     print(f"Look at {results / 'predictions.png'} and the other figures beside it")
 
@@ -324,10 +420,10 @@ def find_pictures(paths):
     return by_name
 
 
-def segment_own_pictures(paths, checkpoints, results):
+def segment_own_pictures(paths, checkpoints, tta, results):
     """Segment pictures, and the pictures in folders, at their own size."""
-    files, path = find_pictures(paths), find_network(checkpoints)
-    predict, size, _ = load_predictor(path)
+    files, folders = find_pictures(paths), find_checkpoints(checkpoints)
+    predict, size, _ = load_predictor(folders, tta)
     progress, without = Progress("pictures", len(files)), 0
     for name, file in files.items():
         picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
@@ -338,6 +434,7 @@ def segment_own_pictures(paths, checkpoints, results):
         save_image(results / "overlays" / f"{name}.png", overlay[..., ::-1])
         progress.advance()
     print(
+        f"Prediction: {describe_prediction(len(folders), tta)}\n"
         f"{results / 'masks'}: {len(files):,} masks, {without:,} of them without a polyp;"
         f" outlined in {results / 'overlays'}"
     )
@@ -351,11 +448,22 @@ def save_image(path, image):
 
 def parse_arguments():
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    usage = "%(prog)s [PICTURE_OR_FOLDER ...] [options]"  # not behind --checkpoints
+    parser = argparse.ArgumentParser(usage=usage, description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own")
     show = {"metavar": "DIR", "help": "default: %(default)s"}
     parser.add_argument("--data", default=DATA_DIR, **show)
-    parser.add_argument("--checkpoints", default=CHECKPOINTS_DIR, **show)
+    parser.add_argument(
+        "--checkpoints",
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="of one network, or of several, whose mean is taken;"
+        f" default: {CHECKPOINTS_DIR}, and without a network there {SHIPPED_CHECKPOINTS}",
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="average over each picture's flips and quarter turns"
+    )
     parser.add_argument("--results", default=RESULTS_DIR, **show)
     return parser.parse_args()
 
@@ -365,11 +473,11 @@ def main():
     arguments = parse_arguments()
     check_number("THRESHOLD", THRESHOLD, "evaluation.py", above=0, below=1)
     check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
-    checkpoints, results = arguments.checkpoints, Path(arguments.results)
+    networks = arguments.checkpoints, arguments.tta, Path(arguments.results)
     if arguments.pictures:
-        segment_own_pictures(arguments.pictures, checkpoints, results)
+        segment_own_pictures(arguments.pictures, *networks)
     else:
-        score_test_split(arguments.data, checkpoints, results)
+        score_test_split(arguments.data, *networks)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def test_every_text_follows_the_threshold(monkeypatch):
     metrics = evaluation.collect_metrics(np.array([[1, 2, 3, 4]]), np.zeros(1, int))
     texts = [metric["definition"] for metric in metrics.values()]
     assert all("threshold 0.3" in text for text in texts)
+    assert evaluation.describe_prediction(1, False).endswith("is 0.3 or more")
 
 
 @pytest.mark.parametrize("value", [0, 1, -0.5, "0.5", float("nan")])
@@ -115,6 +116,86 @@ def test_a_picture_is_segmented_at_its_own_size():
     assert (mask[:, 102:] == 0).all()
 
 
+def test_two_networks_are_averaged_by_hand():
+    first, second = (lambda pictures, p=p: np.full((1, 2, 2, 1), p, np.float32) for p in (0.2, 0.7))
+    mean = evaluation.average_networks([first, second])(pictures_of(1, 2, 2, 3))
+    assert mean.dtype == np.float32
+    np.testing.assert_allclose(mean, np.full((1, 2, 2, 1), 0.45), rtol=1e-6)
+    assert evaluation.average_networks([first]) is first
+
+
+def test_the_eight_views_are_distinct_and_turned_back_rightly():
+    pictures = pictures_of(2, 6, 6, 3)  # of noise, so without any symmetry
+    views = [evaluation.view(pictures, *way) for way in evaluation.VIEWS]
+    assert len({view.tobytes() for view in views}) == 8
+    for view, way in zip(views, evaluation.VIEWS, strict=True):
+        np.testing.assert_array_equal(evaluation.view_back(view, *way), pictures)
+        np.testing.assert_array_equal(np.sort(view, axis=None), np.sort(pictures, axis=None))
+    np.testing.assert_array_equal(views[0], pictures)
+
+
+def test_views_change_nothing_where_the_predictor_turns_with_the_picture():
+    def redness(pictures):
+        return (pictures[..., :1] / 255).astype(np.float32)
+
+    pictures = pictures_of(3, 8, 8, 3)
+    np.testing.assert_allclose(
+        evaluation.average_views(redness)(pictures), redness(pictures), atol=1e-6
+    )
+
+
+def test_views_average_the_predictions_by_hand():
+    def left_quarter(pictures):
+        probabilities = np.zeros((len(pictures), 4, 4, 1), np.float32)
+        probabilities[:, :, 0] = 1
+        return probabilities
+
+    expected = np.array([[4, 2, 2, 4], [2, 0, 0, 2], [2, 0, 0, 2], [4, 2, 2, 4]]) / 8
+    views = evaluation.average_views(left_quarter)(pictures_of(1, 4, 4, 3))
+    np.testing.assert_allclose(views[0, ..., 0], expected)
+
+
+def test_views_are_predicted_in_batches_that_are_no_larger(monkeypatch):
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 3)
+    lengths = []
+
+    def redness(pictures):
+        lengths.append(len(pictures))
+        return (pictures[..., :1] / 255).astype(np.float32)
+
+    pictures = pictures_of(2, 4, 4, 3)
+    mean = evaluation.average_views(redness)(pictures)
+    np.testing.assert_allclose(mean, redness(pictures), atol=1e-6)
+    assert lengths[:-1] == [3, 3, 3, 3, 3, 1]
+
+
+def test_several_networks_and_views_are_the_mean_of_all(tmp_path):
+    folders = [save_checkpoint(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
+    pictures = pictures_of(2, 16, 16, 3)
+    single = [evaluation.load_predictor([folder], tta=True)[0] for folder in folders]
+    both, size, _ = evaluation.load_predictor(folders, tta=True)
+    assert size == 16
+    expected = np.mean([predict(pictures) for predict in single], axis=0)
+    np.testing.assert_allclose(both(pictures), expected, atol=1e-6)
+    plain = evaluation.load_predictor(folders, tta=False)[0]
+    assert np.abs(plain(pictures) - expected).max() > 1e-4
+
+
+def test_networks_of_several_sizes_are_not_averaged(tmp_path):
+    folders = [save_checkpoint(tmp_path / str(size), size=size) for size in (16, 32)]
+    with pytest.raises(InputError, match=r"32: its network takes 32 pixels a side, that of .*16"):
+        evaluation.load_predictor(folders, tta=False)
+
+
+def test_what_a_prediction_is_says_all_that_is_averaged():
+    say = evaluation.describe_prediction
+    views = "the 8 flips and quarter turns of each picture"
+    assert say(1, False) == "a pixel is called polyp if its probability is 0.5 or more"
+    assert "probability, the mean over 2 networks, is" in say(2, False)
+    assert f"probability, the mean over {views}, is" in say(1, True)
+    assert f"probability, the mean over 3 networks and {views}, is" in say(3, True)
+
+
 @pytest.mark.parametrize("activation", ["linear", "nan"])
 def test_a_network_without_probabilities_is_refused(activation):
     network = build_unet(16, filters=1)
@@ -129,11 +210,30 @@ def test_a_network_without_probabilities_is_refused(activation):
         predict(pictures_of(1, 16, 16, 3))
 
 
-def test_a_missing_network_says_what_to_run():
-    with pytest.raises(InputError, match=r"checkpoints/unet\.keras: no trained .* train\.py$"):
-        evaluation.find_network("checkpoints")
+def test_ones_own_network_comes_before_the_shipped_one(tmp_path, capsys):
+    shipped = Path(evaluation.__file__).parent / evaluation.SHIPPED_CHECKPOINTS
+    assert evaluation.find_checkpoints(None) == [shipped]
+    line = capsys.readouterr().out
+    assert line.startswith("checkpoints: no network of yours there yet; taking that in")
+    assert line.rstrip().endswith("hyperkvasir-16")
+    save_checkpoint(tmp_path / "checkpoints")
+    assert evaluation.find_checkpoints(None) == [Path("checkpoints")]
+    assert capsys.readouterr().out == ""
+
+
+def test_named_checkpoints_never_fall_back(tmp_path):
+    (tmp_path / "my net").mkdir()
+    with pytest.raises(InputError, match=r"checkpoints/unet\.keras: no trained model there yet"):
+        evaluation.find_checkpoints(["checkpoints"])
     with pytest.raises(InputError, match=r"run python train\.py --checkpoints 'my net'$"):
-        evaluation.find_network("my net")
+        evaluation.find_checkpoints(["my net"])
+    save_checkpoint(tmp_path / "a")
+    with pytest.raises(InputError, match="named twice"):
+        evaluation.find_checkpoints(["a", "../" + tmp_path.name + "/a"])
+    with pytest.raises(InputError, match=r"is a file; --checkpoints takes the folders"):
+        evaluation.find_checkpoints(["a/unet.keras"])
+    with pytest.raises(InputError, match=r"'my net'; pictures stand before --checkpoints$"):
+        evaluation.find_checkpoints(["a", "my net"])
 
 
 def test_a_config_that_cannot_be_used_is_named_with_the_way_out(tmp_path):
@@ -222,13 +322,13 @@ def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatc
     masks = np.zeros((count, 16, 16, 1), np.uint8)
     masks[:polyps, 4:9, 4:9] = 1
     data = save_data_set(tmp_path / "data", masks)
-    save_checkpoint(tmp_path / "checkpoints")
+    checkpoints = save_checkpoint(tmp_path / "checkpoints")
     monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data)])
     evaluation.main()
     assert [str(warning.message) for warning in recwarn if "glyph" in str(warning.message)] == []
     report = json.loads(Path("results/metrics.json").read_text())
     assert report["images"] == count
-    assert report["threshold"] == 0.5
+    assert report["networks"][0]["checkpoints"] == checkpoints.name
     assert sorted(os.listdir("results")) == sorted(
         [
             *("metrics.json", "per_image.csv", "predictions.png", "precision_recall.png"),
