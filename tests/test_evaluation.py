@@ -33,14 +33,15 @@ def save_checkpoint(folder, filters=1, size=16, seed=0, data="abc"):
 
 
 def save_data_set(folder, masks, size=16):
-    """Leave a prepared data set whose pairs are all in the test split."""
+    """Leave a prepared data set: the masks' pairs to test, one to train, one to validate."""
     folder.mkdir()
-    random = np.random.default_rng(0)
-    np.save(folder / "images.npy", random.integers(0, 256, (len(masks), size, size, 3), np.uint8))
-    np.save(folder / "masks.npy", masks)
-    lines = [f"n{row},{row},test,0" for row in range(len(masks))]
+    splits = ["train", "validation"] + ["test"] * len(masks)
+    np.save(folder / "images.npy", pictures_of(len(splits), size, size, 3))
+    np.save(folder / "masks.npy", np.concatenate([np.ones((2, size, size, 1), np.uint8), masks]))
+    lines = [f"n{row},{row},{split},{min(row, 2)}" for row, split in enumerate(splits)]
     (folder / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
     summary = {"source": "demo", "sha256": "abc", "image_size": size}
+    summary |= {"pairs": {"test": len(masks)}, "polyp_fraction": {"train": 1.0}}
     (folder / "dataset.json").write_text(json.dumps(summary))
     return folder
 
