@@ -2,60 +2,215 @@
 
     python evaluation.py                         scores and figures of the test split
     python evaluation.py PICTURE_OR_FOLDER ...   a mask for each picture, at the picture's own size
+    python evaluation.py --checkpoints A B       the mean of several networks' probabilities
+    python evaluation.py --tta                   the mean over each picture's flips and turns
 
 The test split is for this alone: nothing was chosen on it. In results/ the first form leaves
 
-    metrics.json          every score with its definition
+    metrics.json          every score with its definition, and the networks that it is of
     per_image.csv         name, Dice, IoU, precision, recall and polyp fraction of each image
     predictions.png       the best, median and worst cases
     precision_recall.png  the trade-off over all thresholds
     dice_histogram.png    how the scores are spread
     dice_by_size.png      the score against the polyp's size
 
-and the second masks/NAME.png (0 and 255) and overlays/NAME.png.
+and the second masks/NAME.png (0 and 255) and overlays/NAME.png. As long as checkpoints/ holds no
+network of your own, the one that comes with these scripts is taken.
 """
 
 import argparse
 import csv
 import json
+import shlex
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
-from model import THRESHOLD, choose_precision, load_unet
+from utils.constants import check_number, check_whole
 from utils.dataset import load_split, load_summary
-from utils.figures import BLUE, GREEN, ORANGE, SKY, YELLOW, outline, save_figure, save_sheet
+from utils.devices import start_tensorflow
+from utils.figures import (
+    SKY,
+    YELLOW,
+    outline,
+    save_dice_by_size,
+    save_dice_histogram,
+    save_precision_recall,
+    save_sheet,
+)
 from utils.files import InputError, Progress, input_errors, read_file, run, write_beside
 from utils.metrics import (
-    CURVE_BINS,
+    CURVE_THRESHOLDS,
     bootstrap_interval,
     confusion_counts,
+    curve_histogram,
     image_scores,
     pooled_scores,
-    precision_recall,
 )
 from utils.pictures import decode_image, is_picture
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
+SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-16"  # beside this script, wherever it is run from
 RESULTS_DIR = "results"
-BATCH_SIZE = 32
+THRESHOLD = 0.5  # a pixel is called polyp from this probability on
+BATCH_SIZE = 32  # images predicted at once
+
+# The eight views of a square picture: so many quarter turns, and then mirrored or not
+VIEWS = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
 
 
-# Prediction
+# The networks
 
 
-def make_predictor(model):
+def find_checkpoints(named):
+    """Return the folders of the networks to predict with, as Paths; each holds a unet.keras.
+
+    named: those of --checkpoints, or None: then CHECKPOINTS_DIR, or as long as no network is there
+    SHIPPED_CHECKPOINTS. Raises InputError for a folder that holds none or is named twice.
+    """
+    if named is None:
+        shipped = Path(__file__).resolve().parent / SHIPPED_CHECKPOINTS
+        own_is_there = (Path(CHECKPOINTS_DIR) / "unet.keras").is_file()
+        if own_is_there or not (shipped / "unet.keras").is_file():
+            named = [CHECKPOINTS_DIR]
+        else:
+            print(f"{CHECKPOINTS_DIR}: no network of yours there yet; taking that in {shipped}")
+            return [shipped]
+    folders, seen = [Path(name) for name in named], set()
+    for folder in folders:
+        if folder.is_file():
+            raise InputError(
+                f"{folder}: is a file; --checkpoints takes the folders that train.py left, and"
+                " pictures stand before it"
+            )
+        if not (folder / "unet.keras").is_file():
+            train = "python train.py"
+            if folder != Path(CHECKPOINTS_DIR):
+                train += f" --checkpoints {shlex.quote(str(folder))}"
+            if len(folders) > 1:
+                train += "; pictures stand before --checkpoints"
+            raise InputError(f"{folder / 'unet.keras'}: no trained model there yet; run {train}")
+        if folder.resolve() in seen:
+            raise InputError(f"{folder}: named twice; --checkpoints takes each network once")
+        seen.add(folder.resolve())
+    return folders
+
+
+def read_config(folder):
+    """Return a checkpoint's config.json, as train.py left it, as a dict.
+
+    Raises InputError if it is missing, damaged, or lacks what is told of a network.
+    """
+    path = Path(folder) / "config.json"
+    way_out = "copy it again from where the network comes from, or train again"
+    if not path.is_file():
+        raise InputError(f"{path}: is missing, and belongs to unet.keras; {way_out}")
+    try:
+        config = json.loads(read_file(path))
+        settings = config["settings"]
+        lacking = {"filters", "seed", "data_source", "data_sha256"} - set(settings)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: is damaged; {way_out}") from error
+    if lacking:
+        raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
+    return config
+
+
+def load_predictor(folders, tta):
+    """Start TensorFlow and load the networks of `find_checkpoints`.
+
+    tta: whether to average over each picture's eight views (test-time augmentation). Returns a
+    function from (n, size, size, 3) uint8 pictures to probabilities of polyp, (n, size, size, 1)
+    float32, 0 to 1; that size; and the precision that the networks compute in. Raises InputError
+    for a file that holds no such network, and for networks of several sizes.
+    """
+    start_tensorflow()
+    from model import choose_precision, load_unet
+
+    precision = choose_precision()
+    with input_errors():
+        networks = [load_unet(folder / "unet.keras", precision) for folder in folders]
+    sizes = [network.input_shape[1] for network in networks]
+    for folder, size in zip(folders, sizes, strict=True):
+        if size != sizes[0]:
+            raise InputError(
+                f"{folder}: its network takes {size} pixels a side, that of {folders[0]}"
+                f" {sizes[0]}; average networks of one size"
+            )
+    predictors = [
+        make_predictor(network, folder / "unet.keras")
+        for network, folder in zip(networks, folders, strict=True)
+    ]
+    predict = average_networks(predictors)
+    return average_views(predict) if tta else predict, sizes[0], precision
+
+
+def make_predictor(network, name="the network"):
     """Return a function from (n, size, size, 3) uint8 pictures to probabilities of polyp.
 
-    Those are (n, size, size, 1) float32, 0 to 1. It is traced once, for batches of any length.
+    Those are (n, size, size, 1) float32, 0 to 1. It is traced once, for batches of any length. It
+    raises InputError, by `name`, if the network gives anything but probabilities.
     """
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)]
-    traced = tf.function(lambda pictures: model(pictures, training=False), signature)
-    return lambda pictures: traced(pictures).numpy()
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8)]
+    traced = tf.function(lambda pictures: network(pictures, training=False), signature)
+
+    def predict(pictures):
+        probabilities = traced(pictures).numpy()
+        low, high = probabilities.min(), probabilities.max()
+        if not (low >= 0 and high <= 1):  # NaN is neither
+            raise InputError(
+                f"{name}: gives values from {low:g} to {high:g}, which are no probabilities;"
+                " train it again"
+            )
+        return probabilities
+
+    return predict
+
+
+def average_networks(predictors):
+    """Return a predictor of the mean of several predictors' probabilities."""
+    if len(predictors) == 1:
+        return predictors[0]
+    return lambda pictures: np.mean([predict(pictures) for predict in predictors], axis=0)
+
+
+def average_views(predict):
+    """Return a predictor of the mean over the eight VIEWS of each picture, turned back."""
+
+    def predict_views(pictures):
+        views = np.concatenate([view(pictures, *way) for way in VIEWS])
+        batches = range(0, len(views), BATCH_SIZE)
+        predicted = [predict(views[begin : begin + BATCH_SIZE]) for begin in batches]
+        predicted = np.split(np.concatenate(predicted), len(VIEWS))
+        back = [view_back(part, *way) for part, way in zip(predicted, VIEWS, strict=True)]
+        return np.mean(back, axis=0)
+
+    return predict_views
+
+
+def view(pictures, turns, mirrored):
+    """Return square pictures, (n, size, size, channels), turned by quarters, then mirrored."""
+    turned = np.rot90(pictures, turns, (1, 2))
+    return turned[:, :, ::-1] if mirrored else turned
+
+
+def view_back(pictures, turns, mirrored):
+    """Return what `view` was given for what it returned."""
+    unmirrored = pictures[:, :, ::-1] if mirrored else pictures
+    return np.rot90(unmirrored, -turns, (1, 2))
+
+
+def describe_prediction(networks, tta):
+    """Return the definition of a predicted pixel, by the number of networks and of views."""
+    averaged = [f"{networks} networks"] if networks > 1 else []
+    averaged += [f"the {len(VIEWS)} flips and quarter turns of each picture"] if tta else []
+    mean = f", the mean over {' and '.join(averaged)}," if averaged else ""
+    return f"a pixel is called polyp if its probability{mean} is {THRESHOLD} or more"
 
 
 def segment_picture(predict, picture, size):
@@ -79,14 +234,13 @@ def evaluate(predict, split):
 
     Returns the pixel counts, (n, 4) int, and the histogram for `precision_recall`.
     """
-    counts, histogram = [], np.zeros((2, CURVE_BINS + 1), np.int64)
+    counts, histogram = [], np.zeros((2, len(CURVE_THRESHOLDS)), np.int64)
     progress = Progress("test images", len(split.names))
     for begin in range(0, len(split.names), BATCH_SIZE):
         rows = slice(begin, begin + BATCH_SIZE)
         masks, probabilities = split.masks[rows], predict(split.images[rows])
         counts.append(confusion_counts(masks, probabilities >= THRESHOLD))
-        bins = (probabilities * CURVE_BINS).astype(np.int64) + np.int64(CURVE_BINS + 1) * masks
-        histogram += np.bincount(bins.ravel(), minlength=histogram.size).reshape(histogram.shape)
+        histogram += curve_histogram(masks, probabilities)
         progress.advance(len(masks))
     return np.concatenate(counts), histogram
 
@@ -137,16 +291,23 @@ def format_table(metrics):
     return "\n".join(lines)
 
 
-# Figures
-
-
 def save_predictions(path, predict, split, dice, each=3):
-    """Save predictions.png: `each` of the best, median and worst cases, all outlined."""
-    order = np.argsort(-dice, kind="stable")
-    middle = max(0, len(order) // 2 - each // 2)
-    places = {"best": order[:each], "median": order[middle:][:each], "worst": order[-each:]}
-    rows = np.concatenate(list(places.values()))
-    titles = [f"{place}\nDice {dice[row]:.3f}" for place in places for row in places[place]]
+    """Save predictions.png: `each` of the best, median and worst cases, all outlined.
+
+    dice: (n,) float, of the images of `split`. A split too small for that is shown whole.
+    """
+    order, total = np.argsort(-dice, kind="stable"), len(dice)
+    if total <= 3 * each:
+        ranks = dict.fromkeys(range(total), "")
+    else:
+        middle = (total - each) // 2
+        begins = {"best": 0, "median": middle, "worst": total - each}
+        ranks = {begin + n: f"{place}: " for place, begin in begins.items() for n in range(each)}
+    rows = order[list(ranks)]
+    titles = [
+        f"{place}{rank + 1:,} of {total:,}\n{split.names[row]}\nDice {dice[row]:.3f}"
+        for (rank, place), row in zip(ranks.items(), rows, strict=True)
+    ]
     pictures, masks = split.images[rows], split.masks[rows]
     predictions = (predict(pictures) >= THRESHOLD).astype(np.uint8)
     sheet = {
@@ -158,101 +319,49 @@ def save_predictions(path, predict, split, dice, each=3):
             for picture, mask, prediction in zip(pictures, masks, predictions, strict=True)
         ],
     }
-    title = "Test split. Outlines: mask blue, prediction yellow"
+    title = f"Test split, threshold {THRESHOLD}. Outlines: mask blue, prediction yellow"
     save_sheet(path, sheet, titles, title)
-
-
-def save_precision_recall(path, histogram, metrics):
-    """Save precision_recall.png, with the operating point."""
-    precision, recall = precision_recall(histogram)
-    point = metrics["recall"]["value"], metrics["precision"]["value"]
-
-    def draw(axes):
-        axes.plot(recall, precision, color=BLUE)
-        text = f"threshold {THRESHOLD}: precision {point[1]:.3f}, recall {point[0]:.3f}"
-        axes.plot(*point, "o", color=ORANGE, label=text)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02))
-        axes.legend(loc="lower left")
-
-    title = "Precision and recall over all thresholds"
-    save_figure(path, title, "recall, pixels pooled", "precision, pixels pooled", draw)
-
-
-def save_dice_histogram(path, dice):
-    """Save dice_histogram.png, with mean and median."""
-
-    def draw(axes):
-        axes.hist(dice, np.linspace(0, 1, 21), color=SKY, edgecolor="white")
-        axes.axvline(dice.mean(), color=ORANGE, label=f"mean {dice.mean():.3f}")
-        median = np.median(dice)
-        axes.axvline(median, color=BLUE, linestyle="--", label=f"median {median:.3f}")
-        axes.set_xlim(0, 1)
-        axes.legend(loc="upper left")
-
-    title = f"{len(dice)} test images by their Dice"
-    save_figure(path, title, f"Dice of an image, threshold {THRESHOLD}", "images", draw)
-
-
-def save_dice_by_size(path, dice, fractions, parts=5):
-    """Save dice_by_size.png: Dice against polyp fraction, with the mean of each fifth by size."""
-    polyps = np.flatnonzero(fractions > 0)
-    order = polyps[np.argsort(fractions[polyps], kind="stable")]
-
-    def draw(axes):
-        axes.plot(100 * fractions[order], dice[order], "o", color=SKY, markersize=4, alpha=0.7)
-        for number, part in enumerate(np.array_split(order, min(parts, len(order)))):
-            ends, mean = 100 * fractions[part[[0, -1]]], dice[part].mean()
-            label = None if number else "mean of each fifth of the images"
-            axes.plot(ends, [mean, mean], color=GREEN, linewidth=3, label=label)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_ylim(0, 1.02)
-        axes.legend(loc="lower right")
-
-    x_label = "polyp, % of the image's pixels"
-    save_figure(path, "Dice by the polyp's size", x_label, "Dice of an image", draw)
 
 
 # The commands
 
 
-def load_model(checkpoints):
-    """Return the trained model, and config.json beside it as a dict.
-
-    Raises InputError if either is missing.
-    """
-    with input_errors():
-        model = load_unet(Path(checkpoints) / "unet.keras", choose_precision())
-    config = Path(checkpoints) / "config.json"
-    return model, json.loads(read_file(config))
-
-
-def score_test_split(data_dir, checkpoints, results):
+def score_test_split(data_dir, checkpoints, tta, results):
     """Score the test split, print the table and leave everything in `results`."""
     summary, split = load_summary(data_dir), load_split("test", data_dir)
-    model, config = load_model(checkpoints)
-    size, settings = model.input_shape[1], config["settings"]
+    folders = find_checkpoints(checkpoints)
+    configs = {folder: read_config(folder) for folder in folders}
+    predict, size, precision = load_predictor(folders, tta)
     if size != summary["image_size"]:
         raise InputError(
-            f"{checkpoints}: its network takes {size} pixels a side, {data_dir} has"
+            f"{folders[0]}: its network takes {size} pixels a side, {data_dir} has"
             f" {summary['image_size']}; prepare the data or train again"
         )
-    same_data = settings["data_sha256"] == summary["sha256"]
-    predict = make_predictor(model)
+    others = [
+        folder
+        for folder, config in configs.items()
+        if config["settings"]["data_sha256"] != summary["sha256"]
+    ]
     start = time.monotonic()
     counts, histogram = evaluate(predict, split)
     seconds = time.monotonic() - start
     scores, metrics = image_scores(counts), collect_metrics(counts, split.groups)
     fractions = (counts[:, 0] + counts[:, 2]) / counts.sum(axis=1)
 
+    prediction = describe_prediction(len(folders), tta)
     report = {
         "data": summary["source"],
         "data_sha256": summary["sha256"],
-        "trained_on_this_data": same_data,
+        "trained_on_this_data": not others,
         "images": len(split.names),
         "scenes": len(np.unique(split.groups)),
-        "precision": choose_precision(),
-        "training": config,
+        "precision": precision,
+        "prediction": prediction,
+        "threshold": THRESHOLD,
+        "tta": tta,
+        "networks": [
+            {"checkpoints": str(folder), "training": config} for folder, config in configs.items()
+        ],
         "metrics": metrics,
     }
     with write_beside(results / "metrics.json") as beside:
@@ -265,46 +374,58 @@ def score_test_split(data_dir, checkpoints, results):
         writer.writerow(["name", "dice", "iou", "precision", "recall", "polyp_fraction"])
         table = np.column_stack([scores, fractions]).round(6)
         writer.writerows([name, *row] for name, row in zip(split.names, table, strict=True))
-    save_predictions(results / "predictions.png", predict, split, scores[:, 0])
-    save_precision_recall(results / "precision_recall.png", histogram, metrics)
-    save_dice_histogram(results / "dice_histogram.png", scores[:, 0])
-    save_dice_by_size(results / "dice_by_size.png", scores[:, 0], fractions)
+    dice, pooled = scores[:, 0], {name: metric["value"] for name, metric in metrics.items()}
+    point = pooled["precision"], pooled["recall"], THRESHOLD
+    save_predictions(results / "predictions.png", predict, split, dice)
+    save_precision_recall(results / "precision_recall.png", histogram, *point)
+    save_dice_histogram(results / "dice_histogram.png", dice, THRESHOLD)
+    save_dice_by_size(results / "dice_by_size.png", dice, fractions, THRESHOLD)
 
     print(
-        f"Test split of {data_dir}: {report['images']} images, {report['scenes']} scenes;"
-        f" {settings['filters']} filters, seed {settings['seed']}, {report['precision']};"
-        f" predicted in {seconds:.1f} s\n{format_table(metrics)}"
+        f"Test split of {data_dir}: {report['images']:,} images, {report['scenes']:,} scenes;"
+        f" predicted in {seconds:.1f} s, in {precision}"
     )
-    if not same_data:
+    for folder, config in configs.items():
+        settings = config["settings"]
+        print(f"Network of {folder}: {settings['filters']} filters, seed {settings['seed']}")
+    print(f"Prediction: {prediction}\n{format_table(metrics)}")
+    for folder in others:
         print(
-            f"Beware: {checkpoints} was trained on other data or another split"
-            f" ({settings['data_source']}). If it has seen any of these images, the scores are"
-            " not true."
+            f"Beware: {folder} was trained on other data or another split"
+            f" ({configs[folder]['settings']['data_source']}). If it has seen any of these images,"
+            " the scores are not true."
         )
     print(f"Look at {results / 'predictions.png'} and the other figures beside it")
 
 
-def segment_own_pictures(paths, checkpoints, results):
-    """Segment pictures, and the pictures in folders, at their own size."""
-    files = []
-    for path in map(Path, paths):
-        found = [path]
-        if path.is_dir():
-            found = sorted(entry for entry in path.iterdir() if is_picture(entry.name))
-            if not found:
-                raise InputError(f"{path}: holds no picture that OpenCV reads")
-        files.extend(found)
+def find_pictures(paths):
+    """Return the files of pictures, and of the pictures in folders, as a dict by their names.
+
+    A name is without folder and suffix. Raises InputError for a file that is missing, a folder
+    without pictures, and two pictures of one name.
+    """
     by_name = {}
-    for file in files:
-        if file.stem in by_name:
-            raise InputError(f"{file}: has the same name as {by_name[file.stem]}; rename one")
-        by_name[file.stem] = file
-        if not file.is_file():
-            raise InputError(f"{file}: there is no such file")
-    model, _ = load_model(checkpoints)
-    predict, size = make_predictor(model), model.input_shape[1]
+    for path in map(Path, paths):
+        files = [path]
+        if path.is_dir():
+            files = sorted(entry for entry in path.iterdir() if is_picture(entry.name))
+            if not files:
+                raise InputError(f"{path}: holds no picture that OpenCV reads")
+        for file in files:
+            if not file.is_file():
+                raise InputError(f"{file}: there is no such file")
+            if file.stem in by_name:
+                raise InputError(f"{file}: has the same name as {by_name[file.stem]}; rename one")
+            by_name[file.stem] = file
+    return by_name
+
+
+def segment_own_pictures(paths, checkpoints, tta, results):
+    """Segment pictures, and the pictures in folders, at their own size."""
+    files, folders = find_pictures(paths), find_checkpoints(checkpoints)
+    predict, size, _ = load_predictor(folders, tta)
     progress, without = Progress("pictures", len(files)), 0
-    for name, file in by_name.items():
+    for name, file in files.items():
         picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
         mask = segment_picture(predict, picture, size)
         without += not mask.any()
@@ -313,7 +434,8 @@ def segment_own_pictures(paths, checkpoints, results):
         save_image(results / "overlays" / f"{name}.png", overlay[..., ::-1])
         progress.advance()
     print(
-        f"{results / 'masks'}: {len(files)} masks, {without} of them without a polyp;"
+        f"Prediction: {describe_prediction(len(folders), tta)}\n"
+        f"{results / 'masks'}: {len(files):,} masks, {without:,} of them without a polyp;"
         f" outlined in {results / 'overlays'}"
     )
 
@@ -326,11 +448,22 @@ def save_image(path, image):
 
 def parse_arguments():
     """Return the command line's arguments."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    usage = "%(prog)s [PICTURE_OR_FOLDER ...] [options]"  # not behind --checkpoints
+    parser = argparse.ArgumentParser(usage=usage, description=__doc__.splitlines()[0])
     parser.add_argument("pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own")
     show = {"metavar": "DIR", "help": "default: %(default)s"}
     parser.add_argument("--data", default=DATA_DIR, **show)
-    parser.add_argument("--checkpoints", default=CHECKPOINTS_DIR, **show)
+    parser.add_argument(
+        "--checkpoints",
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="of one network, or of several, whose mean is taken;"
+        f" default: {CHECKPOINTS_DIR}, and without a network there {SHIPPED_CHECKPOINTS}",
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="average over each picture's flips and quarter turns"
+    )
     parser.add_argument("--results", default=RESULTS_DIR, **show)
     return parser.parse_args()
 
@@ -338,11 +471,13 @@ def parse_arguments():
 def main():
     """Score the test split, or segment the pictures that the command line names."""
     arguments = parse_arguments()
-    results = Path(arguments.results)
+    check_number("THRESHOLD", THRESHOLD, "evaluation.py", above=0, below=1)
+    check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
+    networks = arguments.checkpoints, arguments.tta, Path(arguments.results)
     if arguments.pictures:
-        segment_own_pictures(arguments.pictures, arguments.checkpoints, results)
+        segment_own_pictures(arguments.pictures, *networks)
     else:
-        score_test_split(arguments.data, arguments.checkpoints, results)
+        score_test_split(arguments.data, *networks)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,9 @@ The network takes pictures of 0 to 255 as they are, and returns each pixel's pro
 """
 
 import argparse
+import re
+import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -20,7 +23,6 @@ FLOAT32_LAYERS = ("rescaling", "grey", "polyp")  # levels and probabilities need
 
 def build_unet(
     size=128,
-    channels=3,
     filters=64,
     polyp_fraction=0.5,
     precision="float32",
@@ -29,13 +31,13 @@ def build_unet(
 ):
     """Build the U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), padded, for one class.
 
-    size: side of the square pictures in pixels, a multiple of 16. channels: 1 (grey) or 3 (RGB).
-    filters: of the first block; each further block doubles them. polyp_fraction: the training
-    masks' mean, 0 to 1; the output's bias starts at its log-odds, so that training does not begin
-    by unlearning "half of everything is polyp" (Lin et al. 2017, arXiv:1708.02002, section 4.1).
-    precision: see `choose_precision`. standardized: whether the 3x3 convolutions are
-    `StandardizedConv2D`, to train with. grey: whether RGB pictures are made grey first.
-    Returns a Keras model from (batch, size, size, channels), 0 to 255, to (batch, size, size, 1)
+    size: side of the square pictures in pixels, a multiple of 16. filters: of the first block;
+    each further block doubles them. polyp_fraction: the training masks' mean, 0 to 1; the output's
+    bias starts at its log-odds, so that training does not begin by unlearning "half of everything
+    is polyp" (Lin et al. 2017, arXiv:1708.02002, section 4.1). precision: see `choose_precision`.
+    standardized: whether the 3x3 convolutions are `StandardizedConv2D`, to train with. grey:
+    whether the pictures are made grey first.
+    Returns a Keras model from (batch, size, size, 3), 0 to 255, to (batch, size, size, 1)
     float32, 0 to 1. Raises ValueError for a size that cannot be halved BLOCKS times.
     """
     if size % 2**BLOCKS:
@@ -43,7 +45,7 @@ def build_unet(
     fraction = min(max(polyp_fraction, 1e-3), 1 - 1e-3)
     log_odds = float(np.log(fraction / (1 - fraction)))
 
-    inputs = keras.Input((size, size, channels), name="picture")
+    inputs = keras.Input((size, size, 3), name="picture")
     x = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="rescaling")(inputs)
     if grey:
         x = layers.Conv2D(1, 1, use_bias=False, trainable=False, dtype="float32", name="grey")(x)
@@ -221,25 +223,44 @@ def round_weights(model):
 
 
 def load_unet(path, precision="float32"):
-    """Load a model that train.py has saved, to predict with in a precision that it names.
+    """Load a network that train.py has saved, to predict with in a precision that it names.
 
-    Raises ValueError if there is none or it is damaged.
+    Returns a Keras model from (batch, size, size, 3), 0 to 255, to (batch, size, size, 1) float32,
+    0 to 1. Raises ValueError, in one line that names the file, if there is none, if Keras cannot
+    load it, and if it is a network of another shape.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path}: no trained model there yet; run python train.py")
+    # A damaged .keras file, a zip of JSON and HDF5, raises whatever the reader that met it raises
+    broken = (ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError)
     try:
         model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a model that Keras can load; train it again") from error
-    return round_weights(model) if precision == "mixed_bfloat16" else model
+    except (*broken, zipfile.BadZipFile, zlib.error) as error:
+        unknown = re.search(r"Could not locate class '(\w+)'", str(error))
+        if "`Lambda` layer" in str(error):
+            problem = "holds a Lambda layer, which is code that Keras does not run from a file"
+        elif unknown:
+            problem = f"holds a layer that Keras does not know, {unknown[1]}"
+        else:
+            problem = "not a model that Keras can load"
+        raise ValueError(f"{path}: {problem}; train it again with python train.py") from error
+    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    size = shapes[0][1] if isinstance(shapes[0], tuple) and len(shapes[0]) == 4 else None
+    if size is None or shapes != ((None, size, size, 3), (None, size, size, 1)):
+        raise ValueError(
+            f"{path}: a network from {shapes[0]} to {shapes[1]}, not from square RGB pictures,"
+            " (None, size, size, 3), to one probability a pixel, (None, size, size, 1);"
+            " train one with python train.py"
+        )
+    ours = {layer.name for layer in model.layers}.issuperset({"rescaling", "polyp"})
+    return round_weights(model) if ours and precision == "mixed_bfloat16" else model
 
 
 def describe_unet(model):
     """Return the arguments of `build_unet` that decide a U-Net's weights' shapes, as a dict."""
-    size, channels = model.input_shape[2:]
     grey = any(layer.name == "grey" for layer in model.layers)
     filters = model.get_layer("encoder1_a").filters
-    return {"size": size, "channels": channels, "filters": filters, "grey": grey}
+    return {"size": model.input_shape[1], "filters": filters, "grey": grey}
 
 
 def save_model(model, path):

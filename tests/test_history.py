@@ -16,8 +16,45 @@ def test_the_best_row_is_the_first_of_the_highest_score():
     assert history.best_row(rows) is rows[1]
 
 
-def test_curves_are_drawn_over_both_phases(tmp_path):
-    history.save_curves(
-        tmp_path / "curves.png", make_rows([0.1, 0.3]) + make_rows([0.7], "dice"), 0.5
-    )
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+def drawn_curves(monkeypatch, path, rows, threshold=0.5):
+    """Return the axes of curves.png by their y-labels."""
+    figures = []
+
+    class Kept(history.Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            figures.append(self)
+
+    monkeypatch.setattr(history, "Figure", Kept)
+    history.save_curves(path, rows, threshold)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    return {axes.get_ylabel(): axes for axes in figures[0].axes}
+
+
+def test_each_phases_loss_has_its_own_axes(tmp_path, monkeypatch):
+    rows = make_rows([0.1, 0.3], loss=0.5) + make_rows([0.7, 0.6, 0.5], "dice", loss=0.25)
+    panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows, threshold=0.3)
+    score = "Dice, mean over images,\nthreshold 0.3"
+    assert list(panels) == ["binary cross-entropy", "Dice loss", score]
+    for name, loss, epochs in (
+        ("binary cross-entropy", 0.5, [1, 2]),
+        ("Dice loss", 0.25, [3, 4, 5]),
+    ):
+        training, validation = panels[name].lines
+        assert list(training.get_xdata()) == list(validation.get_xdata()) == epochs
+        assert set(training.get_ydata()) == {loss}
+        assert set(validation.get_ydata()) == {0.6}
+    labels = [text.get_text() for text in panels[score].get_legend().get_texts()]
+    assert labels == ["training", "validation", "kept: epoch 3, 0.700"]
+    assert all(axes.get_xlabel() == "epoch" for axes in panels.values())
+
+
+def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):
+    for rows in (make_rows([0.1, 0.2]) + make_rows([0.7], "dice"), make_rows([0.1])):
+        panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows)
+        lines = [line for axes in panels.values() for line in axes.lines]
+        points = [line for line in lines if len(line.get_xdata()) == 1]
+        assert len(points) >= 4
+        assert all(line.get_marker() not in ("None", None, "") for line in points)
+        ticks = [tick for axes in panels.values() for tick in axes.get_xticks()]
+        assert all(tick == int(tick) for tick in ticks)

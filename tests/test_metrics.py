@@ -84,16 +84,36 @@ def test_image_scores_are_scikit_learns():
 
 
 def test_precision_recall_curve_is_scikit_learns_at_its_thresholds():
-    masks, probabilities = random_pair()
-    probabilities = (probabilities * 50).round() / 50
-    bins = np.round(probabilities * metrics.CURVE_BINS).astype(int)
-    histogram = np.zeros((2, metrics.CURVE_BINS + 1), np.int64)
-    np.add.at(histogram, (masks.ravel().astype(int), bins.ravel()), 1)
+    random = np.random.default_rng(0)
+    masks, _ = random_pair()
+    log_odds = random.normal(np.where(masks, 10, -30), 30)  # most of them near 0 and 1
+    probabilities = (1 / (1 + np.exp(-log_odds))).astype(np.float32)
+    assert 0.05 < (probabilities == 1).mean() < 0.5
+    histogram = sum(
+        metrics.curve_histogram(masks[part], probabilities[part]) for part in ([0, 1], [2, 3, 4])
+    )
     precision, recall = metrics.precision_recall(histogram)
     expected = sklearn_metrics.precision_recall_curve(masks.ravel(), probabilities.ravel())
-    rows = np.round(expected[2] * metrics.CURVE_BINS).astype(int)
-    np.testing.assert_allclose(precision[rows], expected[0][:-1])
-    np.testing.assert_allclose(recall[rows], expected[1][:-1])
+    same = np.searchsorted(expected[2].astype(float), metrics.CURVE_THRESHOLDS)
+    np.testing.assert_allclose(precision, expected[0][same])
+    np.testing.assert_allclose(recall, expected[1][same])
+
+
+def test_the_curve_tells_probabilities_near_both_ends_apart():
+    probabilities = np.array([0, 1e-37, 1e-30, 1e-8, 0.5, 0.99, 0.99999, 1 - 6e-8, 1], np.float32)
+    thresholds = metrics.CURVE_THRESHOLDS
+    assert (np.diff(thresholds) > 0).all()
+    histogram = metrics.curve_histogram(np.ones((1, 3, 3, 1)), probabilities.reshape(1, 3, 3, 1))
+    assert histogram[0].sum() == 0
+    assert sorted(histogram[1])[-10:] == [0] + [1] * 9
+    assert (histogram[1, 0], histogram[1, -1]) == (1, 1)  # of the probabilities 0 and 1
+
+
+def test_a_split_without_polyps_has_a_curve_of_zero_recall():
+    histogram = metrics.curve_histogram(np.zeros((1, 2, 2, 1)), np.full((1, 2, 2, 1), 0.7))
+    precision, recall = metrics.precision_recall(histogram)
+    assert recall.max() == 0
+    assert set(precision) == {0, 1}
 
 
 def test_bootstrap_interval_holds_the_mean_and_repeats():

@@ -1,11 +1,14 @@
-"""Figures: the palette, outlines, contact sheets, and the look that all figures share."""
+"""Figures: the palette, outlines, contact sheets, the curves of scores, and their common look."""
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from utils.files import write_beside
+from utils.metrics import precision_recall
 
 # From Okabe and Ito's palette, which colour-blind readers can tell apart
 BLUE, ORANGE, GREEN, SKY, YELLOW = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442"
@@ -29,9 +32,40 @@ def outline(picture, masks_and_colours, scale=3):
     return canvas
 
 
+def printable(text, width, size):
+    """Return a line that figures can show: a picture's name in any script, cut to a width.
+
+    width: pixels at 100 dots per inch; size: the font's, in points. Characters that the font lacks,
+    which matplotlib would warn of, become "?"; of a line that is too long the middle goes, since
+    pictures of one series differ at the end.
+    """
+    font = get_font(findfont(FontProperties()))
+    font.set_size(size, 100)
+    known = font.get_charmap()
+    text = "".join(c if ord(c) in known and c.isprintable() else "?" for c in text)
+
+    def shorten(kept):
+        middle = "\N{HORIZONTAL ELLIPSIS}" if kept < len(text) else ""
+        return text[: kept - kept // 2] + middle + text[len(text) - kept // 2 :]
+
+    def fits(line):
+        font.set_text(line)
+        return font.get_width_height()[0] / 64 <= width
+
+    kept = len(text)
+    while kept and not fits(shorten(kept)):
+        kept -= 1
+    return shorten(kept)
+
+
 def save_sheet(path, rows, titles, title):
-    """Save a contact sheet: `rows` maps a row's label to its images, `titles` head the columns."""
+    """Save a contact sheet: `rows` maps a row's label to its images, `titles` head the columns.
+
+    rows: str to n images, each (height, width, 3) uint8 or a mask, (height, width), 0 or 1;
+    titles: n str, of one or several lines, which are cut to the column's width.
+    """
     cell, gap = 144, 6  # pixels
+    titles = ["\n".join(printable(s, cell, 10) for s in text.split("\n")) for text in titles]
 
     def tile(image):
         if image.ndim == 2:
@@ -44,17 +78,20 @@ def save_sheet(path, rows, titles, title):
     sheet = np.vstack([np.hstack([tile(image) for image in images]) for images in rows.values()])
     height, width = sheet.shape[:2]
     # One image for all: axes of their own take a hundredth of a second each
-    figure = Figure((width / 100 + 0.4, height / 100 + 0.65), layout="constrained")
+    lines = 1 + max(text.count("\n") for text in titles)
+    inches = max(width / 100 + 0.4, 0.09 * len(title)), height / 100 + 0.5 + 0.18 * lines
+    figure = Figure(inches, layout="constrained")
     axes = figure.subplots()
     axes.imshow(sheet[:-gap, :-gap])
-    axes.set_xticks(np.arange(cell / 2, width, cell + gap), titles, fontsize=8)
+    centers = np.arange(cell / 2, width, cell + gap)
+    axes.set_xticks(centers, titles, fontsize=10, parse_math=False)
     axes.set_yticks(
         np.arange(cell / 2, height, cell + gap), rows, rotation=90, va="center", fontsize=10
     )
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(title, fontsize=11)
+    figure.suptitle(title, fontsize=12)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 
@@ -68,6 +105,99 @@ def save_figure(path, title, x_label, y_label, draw):
     axes.grid(alpha=0.3)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
+
+
+def save_precision_recall(path, histogram, precision, recall, threshold):
+    """Save precision_recall.png: the trade-off over all thresholds, and the point of one.
+
+    histogram: as from `curve_histogram`; precision, recall: at `threshold`, 0 to 1. The curve
+    begins where something is called polyp: at probability 1, to which a network trained on Dice
+    loss rounds most of a polyp.
+    """
+    precisions, recalls = precision_recall(histogram)
+
+    def draw(axes):
+        if not histogram[1].any():
+            write_instead(axes, "no image has a polyp")
+        else:
+            called = recalls > 0
+            label = "thresholds from 1 (left) down to 0"
+            axes.plot(recalls[called], precisions[called], color=BLUE, label=label)
+            text = f"threshold {threshold}: precision {precision:.3f}, recall {recall:.3f}"
+            axes.plot(recall, precision, "o", color=ORANGE, label=text)
+            axes.legend(loc="lower left")
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+
+    title = "Precision and recall over all thresholds"
+    save_figure(path, title, "recall, pixels pooled", "precision, pixels pooled", draw)
+
+
+def save_dice_histogram(path, dice, threshold):
+    """Save dice_histogram.png: how the images' Dice, (n,) float, is spread; mean and median."""
+
+    def draw(axes):
+        axes.hist(dice, np.linspace(0, 1, 21), color=SKY, edgecolor="white")
+        axes.axvline(dice.mean(), color=ORANGE, label=f"mean {dice.mean():.3f}")
+        median = np.median(dice)
+        axes.axvline(median, color=BLUE, linestyle="--", label=f"median {median:.3f}")
+        axes.set_xlim(0, 1)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.legend(loc="upper left")
+
+    title = f"Test images by their Dice ({len(dice):,} in all)"
+    save_figure(path, title, f"Dice of an image, threshold {threshold}", "images", draw)
+
+
+def save_dice_by_size(path, dice, fractions, threshold):
+    """Save dice_by_size.png: Dice against polyp fraction, with the mean of each fifth by size.
+
+    dice, fractions: (n,) float, 0 to 1. Images without a polyp have no place on the axis of sizes;
+    fewer than ten with one are shown without means.
+    """
+    polyps = np.flatnonzero(fractions > 0)
+    order = polyps[np.argsort(fractions[polyps], kind="stable")]
+    sizes = 100 * fractions[order]
+
+    def draw(axes):
+        if not len(order):
+            write_instead(axes, "no image has a polyp")
+            return
+        axes.plot(sizes, dice[order], "o", color=SKY, markersize=4, alpha=0.7, clip_on=False)
+        if len(order) >= 10:
+            for number, part in enumerate(np.array_split(np.arange(len(order)), 5)):
+                ends, mean = sizes[part[[0, -1]]], dice[order[part]].mean()
+                label = None if number else "mean of each fifth of the images"
+                axes.plot(ends, [mean, mean], color=GREEN, linewidth=3, label=label)
+            axes.legend(loc="lower right")
+        axes.set_xscale("log")
+        ticks = ticks_around(sizes[0], sizes[-1])
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set(xlim=(ticks[0], ticks[-1]), ylim=(0, 1.02))
+
+    x_label = "polyp, % of the image's pixels"
+    if len(order) < len(dice):
+        x_label += f" (left out: {len(dice) - len(order):,} without a polyp)"
+    save_figure(
+        path, "Dice by the polyp's size", x_label, f"Dice of an image, threshold {threshold}", draw
+    )
+
+
+def ticks_around(low, high):
+    """Return the ticks of a logarithmic axis from `low` to `high`: 1, 2 and 5 times powers of 10.
+
+    There are two or more, the first at or below `low`, the last at or above `high`.
+    """
+    ticks = np.array([float(f"{n}e{power}") for power in range(-9, 4) for n in (1, 2, 5)])
+    first = np.searchsorted(ticks, low, side="right") - 1
+    last = np.searchsorted(ticks, high)
+    return ticks[first : max(last, first + 1) + 1]
+
+
+def write_instead(axes, text):
+    """Write, on axes that have nothing to show, why."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+    axes.set(xticks=[], yticks=[])
 
 
 def draw_architecture(path, size, filters, blocks):

@@ -5,8 +5,9 @@ import math
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from utils.figures import BLUE, ORANGE
+from utils.figures import BLUE, GREEN, ORANGE
 from utils.files import write_beside
 
 
@@ -38,29 +39,40 @@ def best_row(rows):
 
 
 def save_curves(path, rows, threshold):
-    """Save curves.png: loss, and Dice on the training and validation split, over both phases."""
-    figure = Figure((9, 3.6), layout="constrained")
-    loss_axes, dice_axes = figure.subplots(1, 2)
-    epochs = np.arange(1, len(rows) + 1)
-    best = rows.index(best_row(rows))
-    for axes, key in ((loss_axes, "loss"), (dice_axes, "dice_score")):
-        for phase, begin in {row["phase"]: None for row in rows}.items():
-            these = [i for i, row in enumerate(rows) if row["phase"] == phase]
-            begin = these[0]
+    """Save curves.png: each phase's loss, and Dice over both, on training and validation split.
+
+    rows: as from `read_history`, one or more; threshold: that of their Dice, 0 to 1.
+    """
+    losses = {"bce": "binary cross-entropy", "dice": "Dice loss"}
+    phases = [phase for phase in losses if any(row["phase"] == phase for row in rows)]
+    figure = Figure((8, 6), layout="constrained")
+    panels = figure.subplot_mosaic([phases, ["score"] * len(phases)])
+    kept = rows.index(best_row(rows))
+    begin = 0
+    for phase in phases:
+        these = [row for row in rows if row["phase"] == phase]
+        epochs = np.arange(begin + 1, begin + len(these) + 1)
+        marker = "." if len(these) < 20 else None  # a line of one point does not show
+        for axes, key in ((panels[phase], "loss"), (panels["score"], "dice_score")):
+            first = axes is not panels["score"] or not begin
             for name, colour, label in (("", BLUE, "training"), ("val_", ORANGE, "validation")):
-                values = [rows[i][name + key] for i in these]
-                axes.plot(epochs[these], values, color=colour, label=None if begin else label)
-            if begin:
-                axes.axvline(begin + 0.5, color="0.6", linestyle=":", linewidth=1)
+                values = [row[name + key] for row in these]
+                label = label if first else None
+                axes.plot(epochs, values, color=colour, marker=marker, label=label)
+        if begin:
+            panels["score"].axvline(begin + 0.5, color="0.6", linestyle=":", linewidth=1)
+        panels[phase].set(ylabel=losses[phase], xlim=(begin + 0.5, begin + len(these) + 0.5))
+        begin += len(these)
+    score = rows[kept]["val_dice_score"]
+    label = f"kept: epoch {kept + 1}, {score:.3f}"
+    ring = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 2}
+    panels["score"].plot(kept + 1, score, "o", color=GREEN, label=label, **ring)
+    panels["score"].set_ylabel(f"Dice, mean over images,\nthreshold {threshold}")
+    panels["score"].set(xlim=(0.5, len(rows) + 0.5), ylim=(0, 1))
+    for axes in panels.values():
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
-    loss_axes.set_ylabel("loss: cross-entropy, then Dice")
-    dice_axes.set_ylabel(f"Dice, mean over images, threshold {threshold}")
-    dice_axes.set_ylim(0, 1)
-    score = rows[best]["val_dice_score"]
-    label = f"kept: epoch {best + 1}, {score:.3f}"
-    dice_axes.plot(best + 1, score, "o", color=ORANGE, label=label)
-    loss_axes.legend()
-    dice_axes.legend(loc="lower right")
+        axes.legend()
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)

@@ -3,7 +3,10 @@
 import numpy as np
 
 BOOTSTRAP_SAMPLES = 10_000
-CURVE_BINS = 1000  # probability steps of the precision-recall curve
+# Of the precision-recall curve: 0, log-odds from -87 to 16.6 in steps of 0.1, and 1. Those are
+# float32's smallest probability and the largest below 1; a network trained on Dice loss puts most
+# pixels so near the two ends that even steps of probability would not tell them apart.
+CURVE_THRESHOLDS = np.array([0, *1 / (1 + np.exp(-np.arange(-870, 167) / 10)), 1])
 
 
 def confusion_counts(masks, predictions):
@@ -73,11 +76,23 @@ def bootstrap_interval(values, groups, samples=BOOTSTRAP_SAMPLES, seed=42):
     return float(low), float(high)
 
 
-def precision_recall(histogram):
-    """Return precision and recall at the thresholds 0, 1 / CURVE_BINS, ... 1 as two arrays.
+def curve_histogram(masks, probabilities):
+    """Count the pixels of background and polyp between the CURVE_THRESHOLDS.
 
-    histogram: (2, CURVE_BINS + 1) int, the background's and the polyps' pixels by probability.
-    The precision of nothing is 1, as in scikit-learn.
+    masks: (n, height, width, 1), 0 or 1; probabilities: the same shape, float, 0 to 1. Returns
+    (2, len(CURVE_THRESHOLDS)) int: row 0 the background's and row 1 the polyps' pixels with a
+    probability from each threshold on and below the next. Histograms of batches add up.
+    """
+    bins = np.searchsorted(CURVE_THRESHOLDS, np.ravel(probabilities), side="right") - 1
+    bins += len(CURVE_THRESHOLDS) * np.ravel(masks).astype(np.int64)
+    return np.bincount(bins, minlength=2 * len(CURVE_THRESHOLDS)).reshape(2, -1)
+
+
+def precision_recall(histogram):
+    """Return precision and recall at each of the CURVE_THRESHOLDS, (thresholds,) float, 0 to 1.
+
+    histogram: as from `curve_histogram`. The precision of nothing is 1, as in scikit-learn; recall
+    without any polyp is 0.
     """
     fp, tp = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]
     precision = np.divide(tp, tp + fp, out=np.ones(len(tp)), where=tp + fp > 0)

@@ -1,0 +1,116 @@
+"""What figures show: names in any script, ticks that can be read, and axes with labels."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from utils import figures
+from utils.metrics import CURVE_THRESHOLDS, curve_histogram
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_errors():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The Figures that are made during a test, in order."""
+    made = []
+
+    class Kept(figures.Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(figures, "Figure", Kept)
+    return made
+
+
+def test_names_are_shown_as_they_are_or_cut_in_the_middle():
+    assert figures.printable("demo_0012", 144, 10) == "demo_0012"
+    assert figures.printable("Über_β", 144, 10) == "Über_β"
+    cut = figures.printable("cju7er4kc2opa0801anuxc0eb", 144, 10)
+    assert cut.startswith("cju7er4")
+    assert cut.endswith("nuxc0eb")
+    assert figures.printable("W" * 40, 144, 10).count("W") < len(cut)  # wider letters
+    assert figures.printable("", 144, 10) == ""
+
+
+def test_what_the_font_lacks_is_a_question_mark():
+    assert figures.printable("息肉_01\t", 144, 10) == "??_01?"
+
+
+def test_a_sheet_takes_names_in_any_script(tmp_path, drawn):
+    pictures, masks = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), np.uint8)
+    titles = ["best\n息肉图像", "worst\n$x_{2"]
+    figures.save_sheet(tmp_path / "a.png", {"picture": pictures, "mask": masks}, titles, "Title")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    shown = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert shown == ["best\n????", "worst\n$x_{2"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.3, 70, [0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]),
+        (5, 5, [5, 10]),
+        (6, 9, [5, 10]),
+        (2, 5, [2, 5]),
+        (100, 100, [100, 200]),
+    ],
+)
+def test_ticks_of_sizes_are_few_and_enclose_them(low, high, expected):
+    assert figures.ticks_around(low, high).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 200])
+def test_dice_by_size_has_ticks_that_do_not_crowd(count, tmp_path, drawn):
+    random = np.random.default_rng(count)
+    dice, fractions = random.random(count), random.uniform(0.03, 0.09, count)
+    figures.save_dice_by_size(tmp_path / "a.png", dice, fractions, 0.3)
+    axes = drawn[0].axes[0]
+    assert axes.get_xlabel() == "polyp, % of the image's pixels"
+    assert axes.get_ylabel() == "Dice of an image, threshold 0.3"
+    assert 2 <= len(axes.get_xticks()) <= 4
+    assert len(axes.get_xticks(minor=True)) == 0
+    assert len(axes.lines) == (6 if count >= 10 else 1)  # the images, and the means of fifths
+
+
+def test_dice_by_size_says_what_it_leaves_out(tmp_path, drawn):
+    for fractions in ([0.1, 0, 0.2], [0, 0, 0]):
+        figures.save_dice_by_size(tmp_path / "a.png", np.ones(3), np.array(fractions), 0.5)
+    some, none = (figure.axes[0] for figure in drawn)
+    assert "(left out: 1 without a polyp)" in some.get_xlabel()
+    assert list(some.lines[0].get_xdata()) == [10, 20]
+    assert none.texts[0].get_text() == "no image has a polyp"
+
+
+def test_the_precision_recall_curve_begins_where_something_is_called_polyp(tmp_path, drawn):
+    masks = np.array([1, 1, 0, 0]).reshape(1, 2, 2, 1)
+    probabilities = np.array([0.9, 0.2, 0.3, 0.1]).reshape(1, 2, 2, 1)
+    histogram = curve_histogram(masks, probabilities)
+    figures.save_precision_recall(tmp_path / "a.png", histogram, 1.0, 0.5, 0.4)
+    curve, point = drawn[0].axes[0].lines
+    steps = sorted({(x, round(y, 3)) for x, y in zip(*curve.get_data(), strict=True)})
+    assert steps == [(0.5, 0.5), (0.5, 1), (1, 0.5), (1, 0.667)]
+    assert (point.get_xdata(), point.get_ydata()) == ([0.5], [1.0])
+    labels = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    assert labels[1] == "threshold 0.4: precision 1.000, recall 0.500"
+
+
+def test_precision_and_recall_without_a_polyp(tmp_path, drawn):
+    histogram = np.zeros((2, len(CURVE_THRESHOLDS)), int)
+    histogram[0] = 1
+    figures.save_precision_recall(tmp_path / "a.png", histogram, 0.0, 0.0, 0.5)
+    assert drawn[0].axes[0].texts[0].get_text() == "no image has a polyp"
+
+
+def test_the_histogram_of_few_images_counts_in_whole_numbers(tmp_path, drawn):
+    figures.save_dice_histogram(tmp_path / "a.png", np.array([0.2]), 0.3)
+    axes = drawn[0].axes[0]
+    assert axes.get_xlabel() == "Dice of an image, threshold 0.3"
+    assert all(tick == int(tick) for tick in axes.get_yticks())
