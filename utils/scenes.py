@@ -201,7 +201,7 @@ def deal(groups, classes, count, seed):
     """Return (n,) int, 0 to count - 1: parts that part no group and have their share of classes.
 
     Part 0 is the one nearest to its share of pictures, and of groups if it has fewer, or the first
-    within a twentieth: the splitter puts the largest groups into its first parts, and a test split
+    within a tenth: the splitter puts the largest groups into its first parts, and a test split
     or a validation split of little else than one scene would say little.
     """
     from sklearn.model_selection import StratifiedGroupKFold  # here: see `candidate_pairs`
@@ -215,5 +215,5 @@ def deal(groups, classes, count, seed):
     pictures = np.bincount(parts)
     scenes = np.array([len(np.unique(groups[parts == part])) for part in range(count)])
     astray = np.abs(pictures / pictures.mean() - 1) + np.maximum(1 - scenes / scenes.mean(), 0)
-    nearest = np.argmin(np.maximum(astray, 1 / 20))
+    nearest = np.argmin(np.maximum(astray, 1 / 10))
     return np.where(parts == nearest, 0, np.where(parts == 0, nearest, parts))
