@@ -36,10 +36,9 @@ from data_preprocessing import (  # noqa: E402
     archive_source,
     write_arrays,
 )
-from utils.dataset import load_split  # noqa: E402
+from utils.dataset import load_split, load_summary  # noqa: E402
 from utils.figures import ORANGE, SKY  # noqa: E402
 from utils.files import run, write_beside  # noqa: E402
-from utils.pictures import binary_mask  # noqa: E402
 
 DATA = ROOT / DATA_DIR
 CHART_PATH = ROOT / "docs/speed.png"
@@ -55,6 +54,24 @@ REPETITIONS = 5
 
 def network(filters, precision):
     """Return the compiled network of train.py."""
+    return compiled(settings_of_train(), filters, precision)
+
+
+def original_network(filters, precision):
+    """Return the compiled network of train.py --original, but in colour: the plain U-Net."""
+    return compiled(settings_of_train("--original"), filters, precision)
+
+
+def settings_of_train(*arguments):
+    """Return the settings of `train.py` with these arguments."""
+    import train
+
+    sys.argv[1:] = arguments
+    return train.collect_settings(train.parse_arguments(), load_summary(DATA))
+
+
+def compiled(settings, filters, precision):
+    """Return the compiled network of a training's settings."""
     import keras
     import tensorflow as tf
 
@@ -63,9 +80,11 @@ def network(filters, precision):
 
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(train.SEED)
-    unet = model.build_unet(filters=filters, polyp_fraction=0.15, precision=precision)
-    loss = keras.losses.binary_crossentropy
-    train.compile_unet(unet, loss, train.BCE_LEARNING_RATE, train.CLIP_NORM)
+    unet = model.build_unet(
+        filters=filters, precision=precision, standardized=settings["standardized"]
+    )
+    optimizer = train.make_optimizer(settings, "bce", 10_000)
+    train.compile_unet(unet, keras.losses.binary_crossentropy, optimizer, train.THRESHOLD)
     return unet
 
 
@@ -78,8 +97,9 @@ def training_pairs():
     cv2.setNumThreads(1)
     from utils.augmentation import Pairs, make_generator
 
+    generator = make_generator(train.AUGMENTATION)
     split = load_split("train", DATA)
-    return Pairs(split, BATCH_SIZE, train.WORKERS, make_generator(train.AUGMENTATION), (0, 0))
+    return Pairs(split, BATCH_SIZE, train.WORKERS, generator, train.COLOURS, (0, 0))
 
 
 def end_to_end(filters, precision):
@@ -93,11 +113,11 @@ def end_to_end(filters, precision):
     return work
 
 
-def bare_step(filters, precision):
+def bare_step(filters, precision, way=network):
     """Train the same network on one constant batch: no input work at all."""
     import tensorflow as tf
 
-    unet, pairs = network(filters, precision), training_pairs()
+    unet, pairs = way(filters, precision), training_pairs()
     batches = tf.data.Dataset.from_tensors(pairs.batch(0)).repeat(STEPS[filters])
     batches = batches.with_options(pairs.dataset().options())
 
@@ -108,15 +128,18 @@ def bare_step(filters, precision):
     return work
 
 
-def stock_pairs():
+def plain_step(filters, precision):
+    """Train the plain network with Adam on one constant batch."""
+    return bare_step(filters, precision, original_network)
+
+
+def stock_pairs(augmentation):
     """Yield batches as the original does: two stock generators with one seed, zipped."""
     from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-    import train
-
     split = load_split("train", DATA)
     flows = [
-        ImageDataGenerator(**train.AUGMENTATION).flow(array, batch_size=BATCH_SIZE, seed=1)
+        ImageDataGenerator(**augmentation).flow(array, batch_size=BATCH_SIZE, seed=1)
         for array in (split.images[:].astype(np.float32), split.masks[:].astype(np.float32))
     ]
     while True:
@@ -131,7 +154,10 @@ def original_way(filters):
     """
     import keras
 
-    unet, pairs = network(filters, "float32"), stock_pairs()
+    import train
+
+    unet = original_network(filters, "float32")
+    pairs = stock_pairs(train.ORIGINAL["augmentation"])
     steps, ends = 1 + STEPS[filters], []
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda step, logs: ends.append(time.perf_counter())
@@ -156,8 +182,10 @@ def augmentation():
 
 
 def stock_augmentation():
-    """Make augmented batches with two stock generators."""
-    pairs = stock_pairs()
+    """Make augmented batches with two stock generators, which leave colours alone."""
+    import train
+
+    pairs = stock_pairs(train.AUGMENTATION)
     return lambda: sum(len(next(pairs)[0]) for _ in range(20))
 
 
@@ -225,7 +253,7 @@ def plain_preparation(archive):
         images, masks = [], []
         for name in source.names:
             picture, mask = source.decode(name)
-            mask = cv2.resize(binary_mask(mask, name), size, interpolation=cv2.INTER_AREA)
+            mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
             images.append(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
             masks.append((mask >= 128).astype(np.uint8)[..., None])
         np.save(folder / "images.npy", np.stack(images))
@@ -416,7 +444,8 @@ import train
 def first_step(self, batch, logs=None):
     print("first step", time.time(), imported, flush=True)
     sys.exit()
-train.EpochKeeper.on_train_batch_end = first_step
+import keras
+keras.callbacks.LambdaCallback.on_train_batch_end = first_step
 train.run(train.main)
 """
     seconds = []
@@ -499,10 +528,14 @@ def rows_of_rates(archive, precision, torch):
     for filters, goal in zip(FILTERS, (0.95, 0.97, 0.98), strict=True):
         ours, bare = ("end_to_end", filters, precision), ("bare_step", filters, precision)
         rows.append((f"training end to end, {filters} filters / its bare step", ours, [bare], goal))
-    for kind, ours, goal in (("step", "bare_step", 1.15), ("prediction", "prediction", 1.0)):
+    for filters in FILTERS:
+        ours, plain = ("bare_step", filters, precision), ("plain_step", filters, precision)
+        rows.append((f"training step, {filters} filters / the plain U-Net's", ours, [plain], 0.95))
+    for kind, ours, goal in (("step", "plain_step", 1.15), ("prediction", "prediction", 1.0)):
         for filters in FILTERS if torch else ():
             others = [(f"torch_{kind}", filters, precision, *way) for way in ways]
-            name = f"{'training step' if kind == 'step' else kind}, {filters} filters / PyTorch"
+            what = "plain training step" if kind == "step" else kind
+            name = f"{what}, {filters} filters / PyTorch"
             rows.append((name, (ours, filters, precision), others, goal if fast else 1.0))
     rows.append(
         ("augmented pairs / two stock generators", ("augmentation",), [("stock_augmentation",)], 8)

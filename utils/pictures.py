@@ -107,7 +107,7 @@ def reduce_pair(picture, mask, size):
     return picture, (mask >= HALF).astype(np.uint8)[..., None]
 
 
-def binary_mask(mask, file, lossy=True):
+def binary_mask(mask, file, lossy):
     """Return a stored mask, 0/1 or 0/255, as (height, width) uint8 of 0 and 255.
 
     mask: (height, width); lossy: whether its format adds noise, which is then taken off 0/255.
