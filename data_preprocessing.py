@@ -71,7 +71,7 @@ DEMO_PAIRS = 120
 
 MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
 
-# Keypoints that agree and so join two pictures; see the README for what each number joins
+# Keypoints that agree and so join two pictures; docs/split.md says what each number joins
 MIN_INLIERS = 4
 
 # The split: a fifth of all pairs for testing, a tenth of the rest for validation

@@ -45,8 +45,8 @@ STANDARDIZED = True  # 3x3 kernels while it trains, see StandardizedConv2D
 
 # The schedule. An epoch is one pass over the training split. With DECAY the learning rate falls to
 # 0 along a cosine in each phase. Muon takes rates of about 5 times Adam's ("adam").
-BCE_EPOCHS, BCE_LEARNING_RATE = 180, 5e-3  # of binary cross-entropy
-DICE_EPOCHS, DICE_LEARNING_RATE = 20, 1e-3  # of Dice loss
+BCE_EPOCHS, BCE_LEARNING_RATE = 120, 5e-3  # of binary cross-entropy
+DICE_EPOCHS, DICE_LEARNING_RATE = 15, 1e-3  # of Dice loss
 OPTIMIZER, DECAY = "muon", True
 CLIP_NORM = 1.0  # of the whole gradient, None for no limit: a wild step can kill the ReLUs
 BATCH_SIZE = 16  # over all devices together
