@@ -251,14 +251,12 @@ def train(settings, arguments, precision, strategy):
     precision: what `choose_precision` returns.
     """
     import keras
-    import tensorflow as tf
 
     from model import build_unet, dice_loss, load_unet, start_from
 
     folder, seed, batch_size = Path(arguments.checkpoints), settings["seed"], settings["batch_size"]
     training, validation = (load_split(name, arguments.data) for name in ("train", "validation"))
     fraction = load_summary(arguments.data)["polyp_fraction"]["train"]
-    fraction = fraction if settings["prior"] else 0.5
     replicas = strategy.num_replicas_in_sync
     generator = make_generator(settings["augmentation"])
     validation_pairs = Pairs(validation, batch_size, WORKERS, replicas=replicas)
@@ -268,7 +266,7 @@ def train(settings, arguments, precision, strategy):
             settings["image_size"],
             filters=settings["filters"],
             grey=settings["grey"],
-            polyp_fraction=fraction,
+            polyp_fraction=fraction if settings["prior"] else 0.5,
             precision=precision,
             standardized=settings["standardized"],
         )
@@ -278,49 +276,56 @@ def train(settings, arguments, precision, strategy):
     begin(folder, settings, describe_machine(precision, replicas), arguments.fresh)
 
     rows = read_history(folder / "history.csv")
-    phases = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
-    for number, (phase, loss) in enumerate(phases.items()):
-        epochs = settings[f"{phase}_epochs"]
+    losses = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
+    for number, (phase, loss) in enumerate(losses.items()):
         pairs = Pairs(
             *(training, batch_size, WORKERS, generator, settings["colours"]),
             seed=(seed, number),
             replicas=replicas,
         )
-        if number == 0:
+        if phase == "bce":
             save_augmented(folder / "augmented.png", pairs)
-        backup, epoch = last_backup(folder, phase)
-        if epoch == epochs:
-            continue
-        print(f"{phase}: {epochs - epoch} epochs of {len(pairs)} steps", flush=True)
-        with strategy.scope():
-            if not backup and number:
-                before, _ = last_backup(folder, "bce")
-                if before:
-                    model.load_weights(before)  # not compiled yet: without that phase's optimizer
-            optimizer = make_optimizer(settings, phase, epochs * len(pairs))
-            compile_unet(model, loss, optimizer, settings["threshold"])
-            if backup:
-                model.load_weights(backup)
         keeper = EpochKeeper(model, folder, rows, phase, pairs, validation_pairs)
-        callback = keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch)
-        try:
-            model.fit(
-                pairs.dataset(),
-                initial_epoch=epoch,
-                epochs=epochs,
-                validation_data=validation_pairs.dataset(),
-                callbacks=[callback],
-                shuffle=False,  # Pairs does it, by the seed
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
-        except tf.errors.ResourceExhaustedError as error:
-            raise InputError(
-                f"out of memory with batches of {batch_size}: take a smaller --batch-size"
-                " or fewer --filters"
-            ) from error
+        train_phase(keeper, loss, settings, strategy)
     save_curves(folder / "curves.png", rows, THRESHOLD)
     shutil.rmtree(folder / "resume")
     return rows
+
+
+def train_phase(keeper, loss, settings, strategy):
+    """Train through one phase, or what is left of it; keeper: an EpochKeeper, which knows which."""
+    import keras
+    import tensorflow as tf
+
+    model, folder, phase, pairs = keeper.model, keeper.folder, keeper.phase, keeper.pairs
+    epochs = settings[f"{phase}_epochs"]
+    backup, epoch = last_backup(folder, phase)
+    if epoch == epochs:
+        return
+    print(f"{phase}: {epochs - epoch} epochs of {len(pairs)} steps", flush=True)
+    with strategy.scope():
+        before, _ = last_backup(folder, "bce")
+        if phase == "dice" and before and not backup:
+            model.load_weights(before)
+        optimizer = make_optimizer(settings, phase, epochs * len(pairs))
+        compile_unet(model, loss, optimizer, settings["threshold"])
+        if backup:
+            model.load_weights(backup)
+    try:
+        model.fit(
+            pairs.dataset(),
+            initial_epoch=epoch,
+            epochs=epochs,
+            validation_data=keeper.validation_pairs.dataset(),
+            callbacks=[keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch)],
+            shuffle=False,  # Pairs does it, by the seed
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except tf.errors.ResourceExhaustedError as error:
+        raise InputError(
+            f"out of memory with batches of {settings['batch_size']}: take a smaller --batch-size"
+            " or fewer --filters"
+        ) from error
 
 
 # The command

@@ -24,10 +24,10 @@ def run_script(script, *arguments, **options):
 
 
 def assert_mistake(done, *words):
-    """One line of the script's own, after whatever TensorFlow says when it starts; status 2."""
+    """One line of the script's own, after the usage if argparse refuses; status 2."""
     assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    line = done.stderr.splitlines()[-1]
+    *usage, line = done.stderr.splitlines()
+    assert not usage or usage[0].startswith("usage: "), done.stderr
     assert all(word in line for word in words), line
 
 
