@@ -29,7 +29,15 @@ from utils.constants import check_choice, check_number, check_whole, constant_er
 from utils.dataset import load_split, load_summary
 from utils.devices import describe_machine, make_strategy, start_tensorflow
 from utils.figures import SKY, outline, save_sheet
-from utils.files import InputError, cannot_write, file_sha256, input_errors, run, write_beside
+from utils.files import (
+    InputError,
+    cannot_write,
+    file_sha256,
+    input_errors,
+    lock_folder,
+    run,
+    write_beside,
+)
 from utils.history import best_row, read_history, save_curves, write_history
 
 DATA_DIR = "data/processed"
@@ -194,22 +202,38 @@ class EpochKeeper:
         if time.monotonic() - self.drawn > DRAWING_INTERVAL:
             save_curves(self.folder / "curves.png", self.rows, THRESHOLD)
             self.drawn = time.monotonic()
-        before, _ = last_backup(self.folder, self.phase)
-        with write_beside(backup_path(self.folder, self.phase, epoch + 1)) as beside:
+        path = self.folder / "resume" / f"{self.phase}-{epoch + 1:05d}.weights.h5"
+        with write_beside(path) as beside:
             self.model.save_weights(beside)
-        if before:
-            before.unlink()
+        for _, older in backups(self.folder, self.phase)[2:]:
+            older.unlink()
 
 
-def backup_path(folder, phase, epoch):
-    """Return the file that keeps weights and optimizer after an epoch of a phase."""
-    return folder / "resume" / f"{phase}-{epoch:05d}.weights.h5"
+def backups(folder, phase):
+    """Return the epochs and the files of a phase's backups, the newest first.
+
+    Two are kept: each holds weights and optimizer, and may be damaged while nobody looks.
+    """
+    paths = sorted((folder / "resume").glob(f"{phase}-*.weights.h5"), reverse=True)
+    return [(int(path.name.removeprefix(f"{phase}-").split(".")[0]), path) for path in paths]
 
 
-def last_backup(folder, phase):
-    """Return the newest backup of a phase and its epoch, or None and 0."""
-    paths = sorted((folder / "resume").glob(f"{phase}-*.weights.h5"))
-    return (paths[-1], int(paths[-1].name.split(".")[0].split("-")[1])) if paths else (None, 0)
+def restore(model, folder, phase):
+    """Give a model the newest backup of a phase that can be read; return its epoch, 0 without one.
+
+    Raises InputError if there are backups, and none can be read.
+    """
+    found = backups(folder, phase)
+    for epoch, path in found:
+        try:
+            model.load_weights(path)
+        except (OSError, ValueError, KeyError, RuntimeError):
+            print(f"{path}: is damaged, and left out")
+        else:
+            return epoch
+    if found:
+        raise InputError(f"{folder / 'resume'}: no backup can be read; --fresh begins anew")
+    return 0
 
 
 def make_optimizer(settings, phase, steps):
@@ -273,22 +297,22 @@ def train(settings, arguments, precision, strategy):
         if arguments.start:
             source = Path(arguments.start) / "unet.keras"
             start_from(model, load_unet(source), source)
-    begin(folder, settings, describe_machine(precision, replicas), arguments.fresh)
-
-    rows = read_history(folder / "history.csv")
-    losses = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
-    for number, (phase, loss) in enumerate(losses.items()):
-        pairs = Pairs(
-            *(training, batch_size, WORKERS, generator, settings["colours"]),
-            seed=(seed, number),
-            replicas=replicas,
-        )
-        if phase == "bce":
-            save_augmented(folder / "augmented.png", pairs)
-        keeper = EpochKeeper(model, folder, rows, phase, pairs, validation_pairs)
-        train_phase(keeper, loss, settings, strategy)
-    save_curves(folder / "curves.png", rows, THRESHOLD)
-    shutil.rmtree(folder / "resume")
+    with lock_folder(folder):
+        begin(folder, settings, describe_machine(precision, replicas), arguments.fresh)
+        rows = read_history(folder / "history.csv")
+        losses = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
+        for number, (phase, loss) in enumerate(losses.items()):
+            pairs = Pairs(
+                *(training, batch_size, WORKERS, generator, settings["colours"]),
+                seed=(seed, number),
+                replicas=replicas,
+            )
+            if phase == "bce":
+                save_augmented(folder / "augmented.png", pairs)
+            keeper = EpochKeeper(model, folder, rows, phase, pairs, validation_pairs)
+            train_phase(keeper, loss, settings, strategy)
+        save_curves(folder / "curves.png", rows, THRESHOLD)
+        shutil.rmtree(folder / "resume")
     return rows
 
 
@@ -299,18 +323,19 @@ def train_phase(keeper, loss, settings, strategy):
 
     model, folder, phase, pairs = keeper.model, keeper.folder, keeper.phase, keeper.pairs
     epochs = settings[f"{phase}_epochs"]
-    backup, epoch = last_backup(folder, phase)
+    with strategy.scope():
+        if phase == "dice" and not backups(folder, phase):
+            restore(model, folder, "bce")
+        optimizer = make_optimizer(settings, phase, epochs * len(pairs))
+        compile_unet(model, loss, optimizer, settings["threshold"])
+        epoch = restore(model, folder, phase)
+    if epoch > sum(row["phase"] == phase for row in keeper.rows):
+        raise InputError(
+            f"{folder / 'history.csv'}: lacks epochs of phase {phase}; --fresh begins anew"
+        )
     if epoch == epochs:
         return
     print(f"{phase}: {epochs - epoch} epochs of {len(pairs)} steps", flush=True)
-    with strategy.scope():
-        before, _ = last_backup(folder, "bce")
-        if phase == "dice" and before and not backup:
-            model.load_weights(before)
-        optimizer = make_optimizer(settings, phase, epochs * len(pairs))
-        compile_unet(model, loss, optimizer, settings["threshold"])
-        if backup:
-            model.load_weights(backup)
     try:
         model.fit(
             pairs.dataset(),

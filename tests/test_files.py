@@ -1,10 +1,14 @@
-"""Replacing a set of files in a folder: at once, whole, and nothing else."""
+"""Being stopped, locking a folder, replacing its files at once, whole, and nothing else."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
-from utils.files import PART, InputError, replace_files
+from shell import ROOT
+from utils.files import PART, InputError, lock_folder, replace_files
 
 NAMES = ("a.npy", "b.csv", "mark.json")
 
@@ -108,3 +112,71 @@ def test_a_file_or_a_dead_link_in_the_folders_place_is_named(tmp_path):
     for name in ("file", "link"):
         with pytest.raises(InputError, match=rf"{name}: cannot be written .*choose another place"):
             replace(tmp_path / name)
+
+
+WAITING = """
+import sys, time
+from utils.files import run
+def main():
+    print("begun", flush=True)
+    time.sleep(float(sys.argv[1]))
+    print("done")
+run(main, "stopped; go on")
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_whoever_stops_a_script_reads_a_line(name, status):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, "60"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(getattr(signal, name))
+    output, errors = process.communicate(timeout=30)
+    assert (output, errors) == ("", "-c: stopped; go on\n")
+    assert process.returncode == status
+
+
+def test_a_script_under_nohup_outlives_its_terminal():
+    process = subprocess.Popen(
+        ["nohup", sys.executable, "-c", WAITING, "0.5"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGHUP)
+    output, _ = process.communicate(timeout=30)
+    assert output == "done\n"
+    assert process.returncode == 0
+
+
+def test_a_locked_folder_is_refused_until_it_is_free(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    with lock_folder(folder):
+        with pytest.raises(InputError, match="folder: another process is at work there"):
+            replace(folder)
+        with lock_folder(tmp_path):  # another folder is nobody's business
+            pass
+    replace(folder)
+    assert texts(folder) == dict.fromkeys(NAMES, "new")
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    code = "import sys, time; from utils.files import lock_folder\n"
+    code += "with lock_folder(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another process"):
+        lock_folder(tmp_path).__enter__()
+    process.kill()
+    process.wait()
+    with lock_folder(tmp_path):
+        assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,10 @@
 """What is written down of each epoch, and the curves drawn of it."""
 
+import pytest
+
 from shell import make_rows
 from utils import history
+from utils.files import InputError
 
 
 def test_the_history_comes_back_as_it_was_written(tmp_path):
@@ -58,3 +61,23 @@ def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):
         assert all(line.get_marker() not in ("None", None, "") for line in points)
         ticks = [tick for axes in panels.values() for tick in axes.get_xticks()]
         assert all(tick == int(tick) for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: text[:-9],
+        lambda text: text + 'dice,4,"',
+        lambda text: text.replace("0.5", "half"),
+        lambda text: text.replace("val_dice_score", "score"),
+        lambda text: text.replace("bce,", "bce,2,", 1),
+        lambda text: text + "\0",
+    ],
+)
+def test_a_damaged_history_is_named(damage, tmp_path):
+    path = tmp_path / "history.csv"
+    history.write_history(path, make_rows([0.1, 0.25]))
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(InputError, match=r"history\.csv: is damaged"):
+        history.read_history(path)

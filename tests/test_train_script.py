@@ -9,6 +9,7 @@ import time
 import pytest
 
 from shell import ROOT, TINY, assert_mistake, read_rows, run_script
+from utils.files import lock_folder
 
 TWO_DEVICES = """
 import tensorflow as tf
@@ -17,6 +18,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import train
 from utils.devices import make_strategy
 train.make_strategy = lambda: make_strategy(["CPU:0", "CPU:1"])
+train.OPTIMIZER, train.STANDARDIZED = "adam", False  # which two devices trace in half the time
 """
 
 
@@ -166,6 +168,30 @@ def test_a_training_on_two_devices_goes_on_as_if_it_had_not_been_killed(demo, tm
         a, b = ([row[name] for row in read_rows(tmp_path / n / "history.csv")] for n in "ab")
         assert a == b
     assert json.loads((tmp_path / "a/config.json").read_text())["machine"]["replicas"] == 2
+
+
+def test_a_damaged_backup_costs_one_epoch(demo, trained, tmp_path):
+    options = [*TINY, "--data", demo, "--checkpoints", tmp_path]
+    change = "import train; train.check_health = lambda rows, phase: len(rows) == 3 and exit(9)"
+    assert run(edited(change, *options)).returncode == 9
+    newest = tmp_path / "resume" / "bce-00002.weights.h5"
+    newest.write_bytes(newest.read_bytes()[:-2000])
+    done = run_script("train.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert f"{newest}: is damaged, and left out" in done.stdout
+    assert "bce: 2 epochs" in done.stdout
+    ours, theirs = (
+        [(row["phase"], row["val_loss"]) for row in read_rows(folder / "history.csv")]
+        for folder in (tmp_path, trained)
+    )
+    assert ours == theirs
+
+
+def test_a_second_training_in_the_same_folder_is_refused(demo, tmp_path):
+    options = [*TINY, "--data", demo, "--checkpoints", tmp_path]
+    with lock_folder(tmp_path):
+        assert_mistake(run_script("train.py", *options), str(tmp_path), "another process")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):

@@ -22,15 +22,26 @@ class InputError(Exception):
 def run(main, interrupted="interrupted"):
     """Run a script's `main`; a user's mistake ends it with one line on stderr and status 2.
 
-    interrupted: what to say when the user stops it, which ends it with status 130.
+    interrupted: what to say when SIGINT (Ctrl-C), SIGTERM or SIGHUP (a terminal that closes) stops
+    it, which ends it with status 130, 143 or 129, and leaves nothing half-made behind. Under nohup
+    it goes on.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-made files are cleared
+    stops = []
+
+    def stop(number, _):
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         main()
     except InputError as error:
         sys.exit(fail(error, status=2))
     except KeyboardInterrupt:
-        sys.exit(fail(interrupted, status=130))
+        sys.exit(fail(interrupted, status=128 + stops[-1]))
 
 
 def fail(message, status):
@@ -72,38 +83,84 @@ def write_beside(path):
 
 
 @contextmanager
+def lock_folder(folder):
+    """Hold a folder, made if it is missing, against a second process that would write there too.
+
+    The lock goes with the process, however that ends. Raises InputError if another holds it, or
+    the folder cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open_lock(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if lock is None:
+        raise InputError(
+            f"{folder}: another process is at work there; wait for its end, or choose another"
+            " folder"
+        )
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def open_lock(folder):
+    """Return an open file descriptor that locks a folder, or None if another one does."""
+    if os.name == "nt":  # where a folder cannot be locked, but a file can go with its process
+        path = folder.resolve()
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_TEMPORARY
+            return os.open(path.with_name(f"{path.name}.lock"), flags)
+        except FileExistsError:
+            return None
+    import fcntl
+
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+@contextmanager
 def replace_files(folder, names):
     """Yield an empty folder; what the block puts there replaces the files `names` of `folder`.
 
     The last of `names` is the mark of a whole set: it goes first and comes last, so that no
     interruption leaves a mixture that looks whole. If the block fails, everything stays as it was.
     Other files, and a link in the folder's place, are left alone.
-    Raises InputError if `folder` holds other files and no set, or cannot be written.
+    Raises InputError if `folder` holds other files and no set, if another process is at work
+    there, or if it cannot be written.
     """
     folder = Path(folder)
-    part, mark = folder / PART, folder / names[-1]
-    try:
-        if folder.is_dir() and any(folder.iterdir()) and not (mark.exists() or part.exists()):
-            raise InputError(f"{folder}: holds other files than a data set; choose another folder")
-        new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()  # in the folder, which may be a disk of its own
+    part, mark, new = folder / PART, folder / names[-1], not folder.exists()
+    with lock_folder(folder):
         try:
-            yield part
-        except BaseException:
+            if any(folder.iterdir()) and not (mark.exists() or part.exists()):
+                raise InputError(
+                    f"{folder}: holds other files than a data set; choose another folder"
+                )
             shutil.rmtree(part, ignore_errors=True)
-            if new:
-                folder.rmdir()
-            elif any(folder.iterdir()) and not mark.exists():
-                part.mkdir()  # the sign that an earlier swap broke off
-            raise
-        mark.unlink(missing_ok=True)
-        for name in names:
-            os.replace(part / name, folder / name)
-        part.rmdir()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+            part.mkdir()  # in the folder, which may be a disk of its own
+            try:
+                yield part
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                if new:
+                    folder.rmdir()
+                elif any(folder.iterdir()) and not mark.exists():
+                    part.mkdir()  # the sign that an earlier swap broke off
+                raise
+            mark.unlink(missing_ok=True)
+            for name in names:
+                os.replace(part / name, folder / name)
+            part.rmdir()
+        except OSError as error:
+            raise cannot_write(folder, error) from error
 
 
 class Progress:

@@ -8,20 +8,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from utils.figures import BLUE, GREEN, ORANGE
-from utils.files import write_beside
+from utils.files import InputError, write_beside
 
 
 def read_history(path):
     """Return the rows of history.csv, as numbers; an empty list if there is no file.
 
     phase is text, epoch a whole number; all other columns, whatever was measured, are floats.
+    Raises InputError for a file that is damaged.
     """
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
     types = {"phase": str, "epoch": int}
-    return [{key: types.get(key, float)(value) for key, value in row.items()} for row in rows]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, strict=True)
+            if not {*types, "val_dice_score"} <= set(reader.fieldnames or ()):
+                raise ValueError
+            return [
+                {column: types.get(column, float)(value) for column, value in row.items()}
+                for row in reader
+            ]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise InputError(f"{path}: is damaged; --fresh begins anew") from error
 
 
 def write_history(path, rows):
