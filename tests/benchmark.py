@@ -46,6 +46,7 @@ BATCH_SIZE = 32
 FILTERS = (16, 32, 64)
 STEPS = {16: 22, 32: 6, 64: 2}  # of one measurement, by filters: a few seconds
 REPETITIONS = 5
+SCORES = {0.80: (10, 120), 0.83: (20, 300)}  # validation Dice: epochs to get there, and the goal
 
 
 # The contenders: each sets itself up and returns a function that does some work and tells how many
@@ -466,6 +467,34 @@ train.run(train.main)
     return np.median(seconds, axis=0)
 
 
+def time_to_score(score, epochs):
+    """Return after how many seconds and pictures `python train.py` gets to a validation Dice.
+
+    epochs: of cross-entropy, over which the learning rate falls.
+    """
+    from utils.history import read_history
+
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["--epochs", str(epochs), "0", "--data", str(DATA), "--checkpoints", folder]
+        begin = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        reached = []
+        while not reached and process.poll() is None:
+            time.sleep(0.2)
+            rows = read_history(Path(folder) / "history.csv")
+            reached = [row["epoch"] for row in rows if row["val_dice_score"] >= score]
+        seconds = time.monotonic() - begin
+        process.kill()
+        process.wait()
+    if not reached:
+        raise RuntimeError(f"train.py --epochs {epochs} 0 did not get to {score}")
+    return seconds, reached[0] * len(load_split("train", DATA).names)
+
+
 def memory_of_an_epoch(pairs):
     """Return train.py's peak memory in MB in an epoch over a made-up data set of `pairs` pairs."""
     with tempfile.TemporaryDirectory() as folder:
@@ -576,6 +605,11 @@ def measure(archive, precision, torch, only):
     if only in name:
         whole, after_import = start_up()
         show(name, f"{whole:.1f} s, {after_import:.1f} s after the import", "under 15 s, 9 s")
+    for score, (epochs, goal) in SCORES.items():
+        name = f"from python train.py --epochs {epochs} 0 to validation Dice {score:.2f}"
+        if only in name:
+            seconds, pictures = time_to_score(score, epochs)
+            show(name, f"{seconds:.0f} s, {pictures:,} pictures seen", f"under {goal} s")
     name = "memory that 20,000 pairs take more than 1,000"
     if only in name:
         grown = memory_of_an_epoch(20_000) - memory_of_an_epoch(1_000)
