@@ -6,7 +6,7 @@
 
 Stopped in the middle, the same command goes on where it was. In checkpoints/ this leaves
 
-    unet.keras     the model of the best epoch by validation Dice; keras.models.load_model reads it
+    unet.keras     the model of the last phase's best epoch by validation Dice, in Keras's format
     history.csv    losses and scores of every epoch
     curves.png     the same, drawn
     augmented.png  a sheet of training pairs as the network sees them

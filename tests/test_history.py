@@ -19,6 +19,12 @@ def test_the_best_row_is_the_first_of_the_highest_score():
     assert history.best_row(rows) is rows[1]
 
 
+def test_the_best_row_is_one_of_the_last_phase():
+    rows = make_rows([0.1, 0.9]) + make_rows([0.7, 0.8], phase="dice")
+    assert history.best_row(rows) is rows[3]
+    assert history.best_row(rows[:2]) is rows[1]
+
+
 def drawn_curves(monkeypatch, path, rows, threshold=0.5):
     """Return the axes of curves.png by their y-labels."""
     figures = []

@@ -43,8 +43,13 @@ def write_history(path, rows):
 
 
 def best_row(rows):
-    """Return the row of the highest validation Dice, the first of equals."""
-    return max(rows, key=lambda row: row["val_dice_score"])
+    """Return the row of the highest validation Dice of the last phase, the first of equals.
+
+    The earlier phase does not count: among its many epochs, at a high learning rate, the highest
+    score is more luck than learning.
+    """
+    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
+    return max(last, key=lambda row: row["val_dice_score"])
 
 
 def save_curves(path, rows, threshold):
