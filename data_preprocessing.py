@@ -5,6 +5,7 @@
     python data_preprocessing.py --images DIR --masks DIR   use your own pictures
     python data_preprocessing.py --demo                     draw 120 synthetic pairs, no download
     python data_preprocessing.py --fold K                   test on fold K, 0 to 4, instead of 0
+    python data_preprocessing.py --agreement                how far two annotations of a frame agree
 
 Every pair is decoded, its mask made binary, both are reduced to IMAGE_SIZE x IMAGE_SIZE, and the
 pairs are split so that frames of the same scene stay together. In data/processed/ this leaves
@@ -15,7 +16,8 @@ pairs are split so that frames of the same scene stay together. In data/processe
     dataset.json  source, sizes, counts, polyp fraction, test fold, hashes, warnings
     preview.png   a contact sheet: look at it before you train
 
-Other files in that folder stay as they are.
+Other files in that folder stay as they are. With --agreement it prints a table, and writes nothing:
+the Dice of the two annotations of each frame that stands twice among the pairs.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from utils.agreement import MIN_CORRELATION, doubled_frames
 from utils.constants import check_number, check_whole
 from utils.dataset import (
     FILES,
@@ -53,6 +56,7 @@ from utils.files import (
     replace_files,
     run,
 )
+from utils.metrics import image_scores, pooled_scores
 from utils.pictures import border_fraction, decode_pair, is_picture, reduce_pair
 from utils.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
 
@@ -147,7 +151,7 @@ def paired_source(label, images, masks, read):
     """Match pictures and masks by file stem; `read(file)` returns the bytes of either.
 
     images, masks: paths of the kind that they come from, native ones or those of an archive.
-    Raises InputError for a doubled stem and for a missing or an extra partner.
+    Raises InputError for a doubled stem, for a missing or an extra partner, and for no pair at all.
     """
     stems = []
     for files in (images, masks):
@@ -165,6 +169,8 @@ def paired_source(label, images, masks, read):
         if alone:
             others = f" ({len(alone)} such files in all)" if len(alone) > 1 else ""
             raise InputError(f"{this[alone[0]]}: has no {kind} of the same name{others}")
+    if not images:
+        raise InputError(f"{label}: holds no pairs")
 
     def decode(name):
         files = images[name], masks[name]
@@ -188,8 +194,6 @@ def prepare(source, data_dir, splits_file=None, fold=None):
     one that becomes the test split; by default the file's own test split, or fold 0.
     Returns what dataset.json says.
     """
-    if not source.names:
-        raise InputError(f"{source.label}: holds no pairs")
     if splits_file:
         groups, split, folds = read_splits(splits_file, source.names)
         if fold is not None:
@@ -310,6 +314,36 @@ def save_preview(folder, names, fractions, count=8):
     save_sheet(folder / "preview.png", sheet, titles, "From the smallest to the largest polyp")
 
 
+# The agreement of the annotators
+
+
+def agreement(source):
+    """Return the lines that say how far the two annotations of frames shown twice agree.
+
+    source: a Source. Raises InputError for a pair that cannot be decoded.
+    """
+    frames = doubled_frames(source.names, source.decode, MIN_INLIERS)
+    if not frames:
+        return [f"{source.label}: no frame stands there twice, so no annotations can be compared"]
+    counts = [frame.counts for frame in frames]
+    dice = image_scores(counts)[:, 0]
+    width = max(len(name) for frame in frames for name in (frame.first, frame.second))
+    return [
+        f"{'first':{width}}  {'second':{width}}  keypoints  correlation   Dice",
+        *(
+            f"{frame.first:{width}}  {frame.second:{width}}  {frame.inliers:9,}"
+            f"  {frame.correlation:11.3f}  {score:5.3f}"
+            for frame, score in zip(frames, dice, strict=True)
+        ),
+        f"{source.label}: frames that stand there twice, with two annotations: {len(frames):,}",
+        f"  Dice of the two: mean {dice.mean():.3f}, median {np.median(dice):.3f},"
+        f" lowest {dice.min():.3f}; pixels pooled, F1 {pooled_scores(counts)['f1']:.3f}",
+        f"  the same frame: at least {MIN_INLIERS} keypoints agree on a shift, rotation and scale,",
+        f"  and so laid on each other, their fine detail correlates by at least {MIN_CORRELATION}",
+        "  compared: the pixels of the first that both show, with the second annotation laid on it",
+    ]
+
+
 # The command
 
 
@@ -336,11 +370,14 @@ def parse_arguments():
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--splits", metavar="FILE", help=f"CSV: {','.join(SPLIT_COLUMNS)}")
     splits.add_argument("--regroup", action="store_true", help="group and split HyperKvasir anew")
+    splits.add_argument("--agreement", action="store_true", help="compare doubled frames' masks")
     parser.add_argument("--fold", metavar="K", type=int, help="the fold that is the test split")
     parser.add_argument("--data", metavar="DIR", default=DATA_DIR, help="default: %(default)s")
     arguments = parser.parse_args()
     if bool(arguments.images) != bool(arguments.masks):
         parser.error("--images and --masks go together")
+    if arguments.agreement and (arguments.fold is not None or arguments.data != DATA_DIR):
+        parser.error("--agreement prepares nothing: leave out --fold and --data")
     return arguments
 
 
@@ -370,11 +407,14 @@ def choose_splits(arguments, names):
 
 
 def main():
-    """Prepare the data set that the command line asks for."""
+    """Prepare the data set that the command line asks for, or print the agreement on it."""
     arguments = parse_arguments()
     check_constants()
     start = time.monotonic()
     source = choose_source(arguments)
+    if arguments.agreement:
+        print(*agreement(source), sep="\n")
+        return
     splits_file = choose_splits(arguments, source.names)
     summary = prepare(source, arguments.data, splits_file, arguments.fold)
     pairs, seconds = summary["pairs"], time.monotonic() - start

@@ -13,6 +13,7 @@ from utils.files import InputError, Progress, parallel
 MATCHING_SIDE = 400  # pixels of the longer side
 MAX_KEYPOINTS = 300  # of a picture
 NEIGHBOURS = 40  # pictures that each is compared with
+FIT_TOLERANCE = 3  # pixels at MATCHING_SIDE by which a keypoint of a fitted transform may be off
 
 
 class Features(NamedTuple):
@@ -32,9 +33,7 @@ def sift_features(picture):
     picture: (height, width, 3) uint8, RGB. Features on the dark border, on burnt-in text and on
     the lamp's reflections are left out: they are alike in pictures that show different things.
     """
-    scale = MATCHING_SIDE / max(picture.shape[:2])
-    size = [max(1, round(length * scale)) for length in picture.shape[1::-1]]
-    picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    picture = cv2.resize(picture, matching_size(picture.shape), interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     sift = cv2.SIFT_create(contrastThreshold=0.015)  # the default, 0.04, finds too little on mucosa
     found = sift.detect(grey, tissue(picture))
@@ -46,6 +45,12 @@ def sift_features(picture):
     found, descriptors = sift.compute(grey, found)
     keypoints = np.array([(*point.pt, point.size, point.angle) for point in found], np.float32)
     return Features(keypoints, descriptors.astype(np.uint8))  # they are whole numbers up to 255
+
+
+def matching_size(shape):
+    """Return the width and height at which a picture of `shape`, height first, is matched."""
+    scale = MATCHING_SIDE / max(shape[:2])
+    return [max(1, round(length * scale)) for length in shape[1::-1]]
 
 
 def tissue(picture):
@@ -66,16 +71,26 @@ def group_scenes(features, min_inliers):
     Two pictures belong together if at least `min_inliers` of their keypoints agree on one
     shift, rotation and scale; whatever hangs together by such pairs is one group.
     """
-    pairs = candidate_pairs(features)
-    progress = Progress("looking for frames of the same scene, pairs", len(pairs))
     groups = np.arange(len(features))
+    for first, second, _ in scene_pairs(features, min_inliers):
+        low, high = sorted((groups[first], groups[second]))
+        groups[groups == high] = low
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def scene_pairs(features, min_inliers):
+    """Return the pairs of rows with at least `min_inliers` keypoints that agree, and their count.
+
+    features: n pictures' Features. Returns sorted tuples of three ints.
+    """
+    pairs, found = candidate_pairs(features), []
+    progress = Progress("looking for frames of the same scene, pairs", len(pairs))
     counts = parallel(lambda pair: count_inliers(*(features[row] for row in pair)), pairs)
     for (first, second), count in zip(pairs, counts, strict=True):
         if count >= min_inliers:
-            low, high = sorted((groups[first], groups[second]))
-            groups[groups == high] = low
+            found.append((first, second, count))
         progress.advance()
-    return np.unique(groups, return_inverse=True)[1]
+    return found
 
 
 def candidate_pairs(features):
@@ -112,15 +127,24 @@ def root_sift(descriptors):
 
 
 def count_inliers(first, second):
-    """Return how many matched keypoints of two pictures agree on one shift, rotation and scale.
+    """Return how many matched keypoints of two pictures agree on one shift, rotation and scale."""
+    cells = (
+        {(x // 4, y // 4) for x, y in points[:, :2]} for points in agreeing_keypoints(first, second)
+    )
+    return min(map(len, cells))  # several keypoints of one spot count once
+
+
+def agreeing_keypoints(first, second):
+    """Return the keypoints of two pictures' Features that agree on one shift, rotation and scale.
 
     Each matched pair of keypoints alone proposes such a transform, by its places, sizes and angles;
-    the proposal that most others agree with wins. Nothing is drawn at random.
+    the proposal that most others agree with wins. Nothing is drawn at random. Returns two arrays,
+    (k, 4) float32 as in Features: row by row the same spot in the first and in the second picture.
     """
     rows, columns = match_descriptors(first.descriptors, second.descriptors)
-    if not len(rows):
-        return 0
     start, end = first.keypoints[rows], second.keypoints[columns]
+    if not len(rows):
+        return start, end
     scale, turn = end[:, 2] / start[:, 2], np.deg2rad(end[:, 3] - start[:, 3])
     here, there = start[:, 0] + 1j * start[:, 1], end[:, 0] + 1j * end[:, 1]
     transform = (scale * np.exp(1j * turn))[:, None]
@@ -130,8 +154,27 @@ def count_inliers(first, second):
     inliers &= np.cos(turn - turn[:, None]) > np.cos(np.deg2rad(25))
     inliers &= (np.abs(np.log(scale)) < np.log(3))[:, None]
     best = inliers[np.argmax(inliers.sum(axis=1))]
-    cells = ({(x // 4, y // 4) for x, y in points[best, :2]} for points in (start, end))
-    return min(map(len, cells))  # several keypoints of one spot count once
+    return start[best], end[best]
+
+
+def fit_similarity(first, second, first_shape, second_shape):
+    """Return the shift, rotation and scale that lay the second picture onto the first.
+
+    first, second: the pictures' Features; the shapes, height first, are those of the pictures
+    before they were reduced for matching. Returns (2, 3) float for `cv2.warpAffine`, in pixels of
+    both as they are, or None if too few keypoints agree: RANSAC among the agreeing keypoints, which
+    are pixels apart in a scene that has moved, then least squares.
+    """
+    places = [
+        (points[:, :2] + 0.5) * np.divide(shape[1::-1], matching_size(shape)) - 0.5
+        for points, shape in zip(
+            agreeing_keypoints(first, second), (first_shape, second_shape), strict=True
+        )
+    ]
+    if len(places[0]) < 2:
+        return None
+    tolerance = FIT_TOLERANCE * max(first_shape[:2]) / MATCHING_SIDE
+    return cv2.estimateAffinePartial2D(places[1], places[0], ransacReprojThreshold=tolerance)[0]
 
 
 def match_descriptors(first, second):
