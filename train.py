@@ -1,6 +1,6 @@
 """Train the U-Net: first on binary cross-entropy, then on Dice loss.
 
-    python train.py                 the network of 16 filters: about an hour on two cores
+    python train.py                 the network of 16 filters: half an hour on two cores
     python train.py --filters 64    the original's width: for a GPU, or a patient machine
     python train.py --original      all settings of the original, on the split that leaks nothing
 
