@@ -328,8 +328,8 @@ def save_predictions(path, predict, split, dice, each=3):
 
 def score_test_split(data_dir, checkpoints, tta, results):
     """Score the test split, print the table and leave everything in `results`."""
-    summary, split = load_summary(data_dir), load_split("test", data_dir)
     folders = find_checkpoints(checkpoints)
+    summary, split = load_summary(data_dir), load_split("test", data_dir)
     configs = {folder: read_config(folder) for folder in folders}
     predict, size, precision = load_predictor(folders, tta)
     if size != summary["image_size"]:

@@ -116,6 +116,8 @@ def check_constants():
     check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
     for name in ("BCE_EPOCHS", "DICE_EPOCHS"):
         check_whole(name, globals()[name], file, 0)
+    if not BCE_EPOCHS + DICE_EPOCHS:
+        raise constant_error("DICE_EPOCHS", 0, file, "above 0 where BCE_EPOCHS is 0")
     for name in ("BCE_LEARNING_RATE", "DICE_LEARNING_RATE"):
         check_number(name, globals()[name], file, above=0)
     if CLIP_NORM is not None:
@@ -323,6 +325,8 @@ def train_phase(keeper, loss, settings, strategy):
 
     model, folder, phase, pairs = keeper.model, keeper.folder, keeper.phase, keeper.pairs
     epochs = settings[f"{phase}_epochs"]
+    if not epochs:
+        return
     with strategy.scope():
         if phase == "dice" and not backups(folder, phase):
             restore(model, folder, "bce")
@@ -378,8 +382,6 @@ def collect_settings(arguments, summary):
         settings |= ORIGINAL
     if arguments.epochs:
         settings["bce_epochs"], settings["dice_epochs"] = arguments.epochs
-    if not settings["bce_epochs"] + settings["dice_epochs"]:
-        raise InputError("--epochs, or BCE_EPOCHS and DICE_EPOCHS: one phase needs an epoch")
     settings |= {
         "filters": arguments.filters or settings["filters"],
         "batch_size": arguments.batch_size or settings["batch_size"],
@@ -471,6 +473,8 @@ def parse_arguments():
     )
     parser.add_argument("--fresh", action="store_true", help="start over")
     arguments = parser.parse_args()
+    if arguments.epochs and not any(arguments.epochs):
+        parser.error("--epochs: at least one phase needs an epoch")
     if arguments.start and not (Path(arguments.start) / "unet.keras").is_file():
         parser.error(f"--from {arguments.start}: there is no unet.keras in it")
     if arguments.start and Path(arguments.start).resolve() == Path(arguments.checkpoints).resolve():

@@ -64,6 +64,14 @@ def test_a_constant_that_cannot_be_worked_with_is_named(name, value, monkeypatch
         train.check_constants()
 
 
+def test_one_phase_may_be_left_out_but_not_both(monkeypatch):
+    monkeypatch.setattr(train, "BCE_EPOCHS", 0)
+    train.check_constants()
+    monkeypatch.setattr(train, "DICE_EPOCHS", 0)
+    with pytest.raises(InputError, match="DICE_EPOCHS = 0: must be above 0"):
+        train.check_constants()
+
+
 def test_the_constants_can_be_worked_with(monkeypatch):
     train.check_constants()
     monkeypatch.setattr(train, "CLIP_NORM", None)

@@ -148,7 +148,7 @@ train.compile_unet = compile_unet
 
 
 def test_a_training_on_two_devices_goes_on_as_if_it_had_not_been_killed(demo, tmp_path):
-    options = ["--filters", 2, "--epochs", 2, 1, "--data", demo, "--batch-size", 17]
+    options = ["--filters", 2, "--epochs", 2, 0, "--data", demo, "--batch-size", 17]
     whole, killed = (edited(TWO_DEVICES, *options, "--checkpoints", tmp_path / n) for n in "ab")
     done = run(whole)
     assert done.returncode == 0, done.stderr
