@@ -1,5 +1,7 @@
 """What is written down of each epoch, and the curves drawn of it."""
 
+import math
+
 import pytest
 
 from shell import make_rows
@@ -12,6 +14,17 @@ def test_the_history_comes_back_as_it_was_written(tmp_path):
     history.write_history(tmp_path / "history.csv", rows)
     assert history.read_history(tmp_path / "history.csv") == rows
     assert history.read_history(tmp_path / "none.csv") == []
+
+
+def test_whatever_is_measured_is_written_down(tmp_path):
+    """As if a metric had been added to compile_unet in the midst of a training."""
+    rows = make_rows([0.1, 0.2])
+    rows[1] |= {"recall": 0.25}
+    history.write_history(tmp_path / "history.csv", rows)
+    before, after = history.read_history(tmp_path / "history.csv")
+    assert after == rows[1]
+    assert math.isnan(before.pop("recall"))
+    assert before == rows[0]
 
 
 def test_the_best_row_is_the_first_of_the_highest_score():

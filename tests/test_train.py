@@ -1,6 +1,8 @@
 """The rules that follow from the history, and the step."""
 
+import json
 import math
+import sys
 
 import pytest
 
@@ -62,6 +64,15 @@ def test_a_constant_that_cannot_be_worked_with_is_named(name, value, monkeypatch
     monkeypatch.setattr(train, name, value)
     with pytest.raises(InputError, match=name):
         train.check_constants()
+
+
+def test_settings_are_what_the_file_gives_back(monkeypatch):
+    """A tuple, which JSON makes a list, would keep a training from going on."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    summary = {"image_size": 128, "source": "demo", "sha256": "a"}
+    settings = train.collect_settings(train.parse_arguments(), summary)
+    assert isinstance(train.AUGMENTATION["zoom_range"], tuple)
+    assert json.loads(json.dumps(settings)) == settings
 
 
 def test_one_phase_may_be_left_out_but_not_both(monkeypatch):
