@@ -46,7 +46,7 @@ BATCH_SIZE = 32
 FILTERS = (16, 32, 64)
 STEPS = {16: 22, 32: 6, 64: 2}  # of one measurement, by filters: a few seconds
 REPETITIONS = 5
-SCORES = {0.80: (10, 120), 0.83: (20, 300)}  # validation Dice: epochs to get there, and the goal
+SCORES = {0.80: (20, 120), 0.83: (20, 300)}  # validation Dice: epochs to get there, and the goal
 
 
 # The contenders: each sets itself up and returns a function that does some work and tells how many
@@ -470,7 +470,8 @@ train.run(train.main)
 def time_to_score(score, epochs):
     """Return after how many seconds and pictures `python train.py` gets to a validation Dice.
 
-    epochs: of cross-entropy, over which the learning rate falls.
+    epochs: of cross-entropy, over which the learning rate falls. The pictures are None if it does
+    not get there.
     """
     from utils.history import read_history
 
@@ -490,9 +491,7 @@ def time_to_score(score, epochs):
         seconds = time.monotonic() - begin
         process.kill()
         process.wait()
-    if not reached:
-        raise RuntimeError(f"train.py --epochs {epochs} 0 did not get to {score}")
-    return seconds, reached[0] * len(load_split("train", DATA).names)
+    return seconds, reached[0] * len(load_split("train", DATA).names) if reached else None
 
 
 def memory_of_an_epoch(pairs):
@@ -609,7 +608,8 @@ def measure(archive, precision, torch, only):
         name = f"from python train.py --epochs {epochs} 0 to validation Dice {score:.2f}"
         if only in name:
             seconds, pictures = time_to_score(score, epochs)
-            show(name, f"{seconds:.0f} s, {pictures:,} pictures seen", f"under {goal} s")
+            seen = f"{pictures:,} pictures seen" if pictures else "and not there"
+            show(name, f"{seconds:.0f} s, {seen}", f"under {goal} s")
     name = "memory that 20,000 pairs take more than 1,000"
     if only in name:
         grown = memory_of_an_epoch(20_000) - memory_of_an_epoch(1_000)
