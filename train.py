@@ -270,11 +270,11 @@ def compile_unet(model, loss, optimizer, threshold):
     model.compile(optimizer, loss, metrics=metrics)
 
 
-def train(settings, arguments, precision, strategy):
+def train(settings, arguments, machine, strategy):
     """Train through both phases, or what is left of them; return the rows of the history.
 
     settings: see `collect_settings`; arguments: the command line's, which name the folders.
-    precision: what `choose_precision` returns.
+    machine: see `describe_machine`.
     """
     import keras
 
@@ -293,14 +293,14 @@ def train(settings, arguments, precision, strategy):
             filters=settings["filters"],
             grey=settings["grey"],
             polyp_fraction=fraction if settings["prior"] else 0.5,
-            precision=precision,
+            precision=machine["precision"],
             standardized=settings["standardized"],
         )
         if arguments.start:
             source = Path(arguments.start) / "unet.keras"
             start_from(model, load_unet(source), source)
     with lock_folder(folder):
-        begin(folder, settings, describe_machine(precision, replicas), arguments.fresh)
+        begin(folder, settings, machine, arguments.fresh)
         rows = read_history(folder / "history.csv")
         losses = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
         for number, (phase, loss) in enumerate(losses.items()):
@@ -511,14 +511,14 @@ def main():
     tf.config.experimental.enable_op_determinism()
     cv2.setNumThreads(1)
     pairs, size = summary["pairs"], summary["image_size"]
-    devices = describe_machine(precision, strategy.num_replicas_in_sync)["devices"]
+    machine = describe_machine(precision, strategy.num_replicas_in_sync)
     print(
-        f"{', '.join(devices)}; precision {precision}; {pairs['train']:,} training and"
+        f"{', '.join(machine['devices'])}; precision {precision}; {pairs['train']:,} training and"
         f" {pairs['validation']:,} validation pairs of {size} x {size};"
         f" {settings['filters']} filters; batch {settings['batch_size']}; seed {settings['seed']}",
         flush=True,
     )
-    rows = train(settings, arguments, precision, strategy)
+    rows = train(settings, arguments, machine, strategy)
     best = best_row(rows)
     print(
         f"{folder / 'unet.keras'}: epoch {best['epoch']} of phase {best['phase']}, validation"
