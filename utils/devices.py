@@ -11,6 +11,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 
 @contextmanager
 def hold_back_stderr():
@@ -64,9 +67,7 @@ def make_strategy(devices=None):
 
 def describe_machine(precision, replicas):
     """Return what a training ran on, as a dict: devices, processor, precision and versions."""
-    import cv2
     import keras
-    import numpy as np
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
