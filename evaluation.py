@@ -50,6 +50,13 @@ from utils.metrics import (
     pooled_scores,
 )
 from utils.pictures import decode_image, is_picture
+from utils.prediction import (
+    VIEWS,
+    average_networks,
+    average_views,
+    make_predictor,
+    segment_picture,
+)
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
@@ -57,9 +64,6 @@ SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-16"  # beside this script, wherev
 RESULTS_DIR = "results"
 THRESHOLD = 0.5  # a pixel is called polyp from this probability on
 BATCH_SIZE = 32  # images predicted at once
-
-# The eight views of a square picture: so many quarter turns, and then mirrored or not
-VIEWS = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
 
 
 # The networks
@@ -145,64 +149,7 @@ def load_predictor(folders, tta):
         for network, folder in zip(networks, folders, strict=True)
     ]
     predict = average_networks(predictors)
-    return average_views(predict) if tta else predict, sizes[0], precision
-
-
-def make_predictor(network, name="the network"):
-    """Return a function from (n, size, size, 3) uint8 pictures to probabilities of polyp.
-
-    Those are (n, size, size, 1) float32, 0 to 1. It is traced once, for batches of any length. It
-    raises InputError, by `name`, if the network gives anything but probabilities.
-    """
-    import tensorflow as tf
-
-    signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8)]
-    traced = tf.function(lambda pictures: network(pictures, training=False), signature)
-
-    def predict(pictures):
-        probabilities = traced(pictures).numpy()
-        low, high = probabilities.min(), probabilities.max()
-        if not (low >= 0 and high <= 1):  # NaN is neither
-            raise InputError(
-                f"{name}: gives values from {low:g} to {high:g}, which are no probabilities;"
-                " train it again"
-            )
-        return probabilities
-
-    return predict
-
-
-def average_networks(predictors):
-    """Return a predictor of the mean of several predictors' probabilities."""
-    if len(predictors) == 1:
-        return predictors[0]
-    return lambda pictures: np.mean([predict(pictures) for predict in predictors], axis=0)
-
-
-def average_views(predict):
-    """Return a predictor of the mean over the eight VIEWS of each picture, turned back."""
-
-    def predict_views(pictures):
-        views = np.concatenate([view(pictures, *way) for way in VIEWS])
-        batches = range(0, len(views), BATCH_SIZE)
-        predicted = [predict(views[begin : begin + BATCH_SIZE]) for begin in batches]
-        predicted = np.split(np.concatenate(predicted), len(VIEWS))
-        back = [view_back(part, *way) for part, way in zip(predicted, VIEWS, strict=True)]
-        return np.mean(back, axis=0)
-
-    return predict_views
-
-
-def view(pictures, turns, mirrored):
-    """Return square pictures, (n, size, size, channels), turned by quarters, then mirrored."""
-    turned = np.rot90(pictures, turns, (1, 2))
-    return turned[:, :, ::-1] if mirrored else turned
-
-
-def view_back(pictures, turns, mirrored):
-    """Return what `view` was given for what it returned."""
-    unmirrored = pictures[:, :, ::-1] if mirrored else pictures
-    return np.rot90(unmirrored, -turns, (1, 2))
+    return average_views(predict, BATCH_SIZE) if tta else predict, sizes[0], precision
 
 
 def describe_prediction(networks, tta):
@@ -211,19 +158,6 @@ def describe_prediction(networks, tta):
     averaged += [f"the {len(VIEWS)} flips and quarter turns of each picture"] if tta else []
     mean = f", the mean over {' and '.join(averaged)}," if averaged else ""
     return f"a pixel is called polyp if its probability{mean} is {THRESHOLD} or more"
-
-
-def segment_picture(predict, picture, size):
-    """Segment a picture at its own size.
-
-    picture: (height, width, 3) uint8, RGB. It is reduced to `size` by area interpolation, and the
-    probabilities are enlarged again. Returns (height, width) uint8, 0 or 255.
-    """
-    height, width = picture.shape[:2]
-    reduced = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    probability = predict(reduced[None])[0, ..., 0]
-    probability = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
-    return (probability >= THRESHOLD).astype(np.uint8) * np.uint8(255)
 
 
 # The test split
@@ -427,7 +361,7 @@ def segment_own_pictures(paths, checkpoints, tta, results):
     progress, without = Progress("pictures", len(files)), 0
     for name, file in files.items():
         picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
-        mask = segment_picture(predict, picture, size)
+        mask = segment_picture(predict, picture, size, THRESHOLD)
         without += not mask.any()
         overlay = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
         save_image(results / "masks" / f"{name}.png", mask)

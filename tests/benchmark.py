@@ -33,12 +33,13 @@ from data_preprocessing import (  # noqa: E402
     ARCHIVE_PATH,
     DATA_DIR,
     IMAGE_SIZE,
-    archive_source,
     write_arrays,
 )
 from utils.dataset import load_split, load_summary  # noqa: E402
 from utils.figures import ORANGE, SKY  # noqa: E402
 from utils.files import run, write_beside  # noqa: E402
+from utils.prediction import make_predictor, segment_picture  # noqa: E402
+from utils.sources import archive_source  # noqa: E402
 
 DATA = ROOT / DATA_DIR
 CHART_PATH = ROOT / "docs/speed.png"
@@ -202,12 +203,11 @@ def prediction(filters, precision):
 
 def predictor(filters, precision):
     """Return the function that evaluation.py predicts with."""
-    import evaluation
     import model
 
     path = Path(tempfile.mkdtemp()) / "unet.keras"
     model.save_model(network(filters, precision), path)
-    return evaluation.make_predictor(model.load_unet(path, precision))
+    return make_predictor(model.load_unet(path, precision))
 
 
 def one_picture(filters, precision, archive):
@@ -225,7 +225,7 @@ def one_picture(filters, precision, archive):
     def segment(file):
         data = evaluation.read_file(file)
         picture = evaluation.decode_image(data, file, cv2.IMREAD_COLOR_RGB)
-        evaluation.segment_picture(predict, picture, IMAGE_SIZE)
+        segment_picture(predict, picture, IMAGE_SIZE, evaluation.THRESHOLD)
         return 1
 
     return lambda: (1, 1 / statistics.median(rate_of(lambda f=f: segment(f)) for f in files))

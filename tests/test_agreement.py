@@ -13,6 +13,7 @@ from utils import agreement, scenes
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.metrics import image_scores
+from utils.sources import archive_source, paired_source
 
 SCALE, TURN, SHIFT = 0.8, np.deg2rad(4), (25.5, 31.25)
 COPY_SIZE = (480, 440)  # width and height
@@ -251,7 +252,7 @@ def test_a_mistake_in_a_pair_is_a_line(folders):
 
 def test_a_source_of_no_pairs_is_refused():
     with pytest.raises(InputError, match=r"pairs\.zip: holds no pairs"):
-        data.paired_source("pairs.zip", [], [], None)
+        paired_source("pairs.zip", [], [], None)
 
 
 @needs_real_data
@@ -264,7 +265,7 @@ def test_frames_of_hyperkvasir_shown_twice_and_a_second_apart():
     }
     apart = [("cju5fydrud94708507vo6oy21", "cju7avvi51iox0817ym55y6tt")]
     names = sorted(name for pair in [*twice, *apart] for name in pair)
-    source = data.archive_source(REAL_ARCHIVE)
+    source = archive_source(REAL_ARCHIVE)
     frames = agreement.doubled_frames(names, source.decode, data.MIN_INLIERS)
     assert {(frame.first, frame.second): dice(frame) for frame in frames} == pytest.approx(
         twice, abs=0.002

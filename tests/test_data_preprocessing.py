@@ -20,6 +20,7 @@ from shell import ROOT, assert_mistake, command, run_script
 from utils.dataset import FILES, SPLITS, load_summary
 from utils.files import InputError
 from utils.pictures import reduce_pair
+from utils.sources import archive_source, folder_source, paired_source
 
 REAL_ARCHIVE = ROOT / "../shared/hyper-kvasir-segmented-images.zip"
 
@@ -63,9 +64,9 @@ def contents(folder):
 
 
 def test_a_folder_and_an_archive_make_the_same_data_set(folders, tmp_path):
-    data.prepare(data.folder_source(*folders), tmp_path / "a")
+    data.prepare(folder_source(*folders), tmp_path / "a")
     archive = zip_folders(folders, tmp_path / "pairs.zip")
-    data.prepare(data.archive_source(archive), tmp_path / "b")
+    data.prepare(archive_source(archive), tmp_path / "b")
     for name in ("images.npy", "masks.npy", "splits.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     summary = json.loads((tmp_path / "b/dataset.json").read_text())
@@ -74,7 +75,7 @@ def test_a_folder_and_an_archive_make_the_same_data_set(folders, tmp_path):
 
 
 def test_a_data_set_is_what_the_readme_says(folders, tmp_path):
-    summary = data.prepare(data.folder_source(*folders), tmp_path / "out")
+    summary = data.prepare(folder_source(*folders), tmp_path / "out")
     images = np.load(tmp_path / "out/images.npy", mmap_mode="r")
     masks = np.load(tmp_path / "out/masks.npy", mmap_mode="r")
     assert (images.shape, images.dtype) == ((20, 128, 128, 3), np.uint8)
@@ -100,13 +101,13 @@ def test_a_data_set_is_what_the_readme_says(folders, tmp_path):
 def test_the_number_of_threads_changes_nothing(folders, tmp_path, monkeypatch):
     for threads in (1, 5):
         monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
-        data.prepare(data.folder_source(*folders), tmp_path / f"{threads}")
+        data.prepare(folder_source(*folders), tmp_path / f"{threads}")
     assert contents(tmp_path / "1") == contents(tmp_path / "5")
 
 
 def test_a_frame_without_a_polyp_is_legal_and_counted(folders, tmp_path):
     cv2.imwrite(str(folders[1] / "03.png"), np.zeros((40, 50), np.uint8))
-    summary = data.prepare(data.folder_source(*folders), tmp_path / "out")
+    summary = data.prepare(folder_source(*folders), tmp_path / "out")
     assert summary["masks_without_polyp"] == 1
 
 
@@ -116,7 +117,7 @@ def invert(paths):
 
 
 def test_masks_that_are_inverted_or_too_large_are_warned_of_by_name(folders, tmp_path):
-    source, masks = data.folder_source(*folders), sorted(folders[1].iterdir())
+    source, masks = folder_source(*folders), sorted(folders[1].iterdir())
     assert data.prepare(source, tmp_path / "out")["warnings"] == []
     invert(masks[:10])
     assert data.prepare(source, tmp_path / "out")["warnings"] == []  # not in most
@@ -135,7 +136,7 @@ def test_masks_that_are_inverted_or_too_large_are_warned_of_by_name(folders, tmp
 def test_files_of_other_kinds_are_passed_over(folders, tmp_path):
     (folders[0] / "notes.txt").write_text("not a picture")
     (folders[1] / ".hidden.png").write_bytes(b"")
-    assert data.prepare(data.folder_source(*folders), tmp_path / "out")["pairs"]["all"] == 20
+    assert data.prepare(folder_source(*folders), tmp_path / "out")["pairs"]["all"] == 20
 
 
 def truncate(path):
@@ -213,11 +214,11 @@ def assert_refused(make, earlier, *words):
 @pytest.mark.parametrize(("spoil", "words"), BAD_FOLDERS.values(), ids=BAD_FOLDERS)
 def test_bad_folders_are_refused_in_a_line(spoil, words, folders, earlier):
     spoil(*folders)
-    assert_refused(lambda: data.folder_source(*folders), earlier, *words)
+    assert_refused(lambda: folder_source(*folders), earlier, *words)
 
 
 def test_a_missing_folder_is_named(folders, earlier, tmp_path):
-    assert_refused(lambda: data.folder_source(tmp_path / "none", folders[1]), earlier, "none")
+    assert_refused(lambda: folder_source(tmp_path / "none", folders[1]), earlier, "none")
 
 
 def damage(path):
@@ -238,13 +239,13 @@ BAD_ARCHIVES = {
 def test_bad_archives_are_refused_in_a_line(spoil, words, folders, earlier, tmp_path):
     path = zip_folders(folders, tmp_path / "pairs.zip")
     spoil(path)
-    assert_refused(lambda: data.archive_source(path), earlier, "pairs.zip", *words)
+    assert_refused(lambda: archive_source(path), earlier, "pairs.zip", *words)
 
 
 @pytest.mark.parametrize("kind", [0, 1])
 def test_an_archive_of_another_layout_is_refused(kind, folders, earlier, tmp_path):
     path = zip_folders(folders[kind : kind + 1], tmp_path / "pairs.zip")
-    assert_refused(lambda: data.archive_source(path), earlier, "pairs.zip", "has no folder")
+    assert_refused(lambda: archive_source(path), earlier, "pairs.zip", "has no folder")
 
 
 def test_a_folder_with_other_files_is_not_replaced(folders, tmp_path):
@@ -252,14 +253,14 @@ def test_a_folder_with_other_files_is_not_replaced(folders, tmp_path):
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="mine: holds other files"):
-        data.prepare(data.folder_source(*folders), mine)
+        data.prepare(folder_source(*folders), mine)
     assert contents(mine) == {"thesis.txt": b"years of work"}
 
 
 def test_a_place_that_cannot_be_written_is_named(folders, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file.*cannot be written"):
-        data.prepare(data.folder_source(*folders), tmp_path / "file" / "processed")
+        data.prepare(folder_source(*folders), tmp_path / "file" / "processed")
 
 
 def test_a_full_disk_is_reported_and_leaves_the_earlier_data_set(earlier):
@@ -313,7 +314,7 @@ def test_what_a_killed_run_has_left_is_no_obstacle(folders, tmp_path):
         InputError, match=r"out: the data set is unfinished; run data_preproc.*again"
     ):
         load_summary(tmp_path / "out")
-    data.prepare(data.folder_source(*folders), tmp_path / "out")
+    data.prepare(folder_source(*folders), tmp_path / "out")
     assert set(os.listdir(tmp_path / "out")) == set(FILES)
 
 
@@ -331,7 +332,7 @@ def test_no_array_is_open_or_mapped_while_files_are_replaced(folders, tmp_path, 
     if not Path("/proc/self/maps").exists():
         pytest.skip("this system does not list what a process maps")
     monkeypatch.setattr(os, "replace", replace_watched)
-    data.prepare(data.folder_source(*folders), tmp_path / "out")
+    data.prepare(folder_source(*folders), tmp_path / "out")
     assert replaced[-1] == "dataset.json"
     assert set(FILES) <= set(replaced)
 
@@ -344,7 +345,7 @@ def test_paths_of_windows_and_of_archives_have_the_same_stems():
         images, masks = (
             [kind(top + f"{folder}/05.{end}")] for folder, end in (("a", "jpg"), ("b", "png"))
         )
-        assert data.paired_source("label", images, masks, read).names == ["05"]
+        assert paired_source("label", images, masks, read).names == ["05"]
 
 
 def test_the_demo_is_a_data_set_like_any_other(demo):
@@ -391,7 +392,7 @@ def splits_of(folder):
 
 def test_each_fold_is_tested_once_and_no_scene_is_parted(folders, tmp_path):
     cv2.imwrite(str(folders[0] / "07.png"), cv2.imread(str(folders[0] / "06.png")))
-    source = data.folder_source(*folders)
+    source = folder_source(*folders)
     assert data.prepare(source, tmp_path / "first")["test_fold"] == 0
     first, tested = tmp_path / "first/splits.csv", []
     for fold in range(5):
@@ -416,7 +417,7 @@ def test_ones_own_validation_split_stays_where_its_test_fold_is_asked_for(folder
     lines[0] = "00,0,validation,0"
     mine = tmp_path / "mine.csv"
     mine.write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
-    source = data.folder_source(*folders)
+    source = folder_source(*folders)
     for fold in (None, 3):
         assert data.prepare(source, tmp_path / "out", mine, fold)["test_fold"] == 3
         assert (tmp_path / "out/splits.csv").read_text() == mine.read_text()
@@ -424,7 +425,7 @@ def test_ones_own_validation_split_stays_where_its_test_fold_is_asked_for(folder
 
 @pytest.mark.parametrize("fold", [-1, 5])
 def test_a_fold_that_there_is_not_is_refused_before_any_work(fold, folders, tmp_path):
-    source = data.folder_source(*folders)._replace(decode=None)
+    source = folder_source(*folders)._replace(decode=None)
     with pytest.raises(InputError, match=f"--fold {fold}: there are the folds 0 to 4"):
         data.prepare(source, tmp_path / "out", fold=fold)
     names = [f"{number:02d}" for number in range(20)]

@@ -89,87 +89,6 @@ def test_every_metric_says_what_it_is():
     assert f"{metrics['recall']['value']:.3f}" in table[3]
 
 
-def test_the_predictor_is_traced_once_for_batches_of_any_length():
-    network = build_unet(size=32, filters=2)
-    traces = []
-    call = network.call
-    network.call = lambda *args, **kwargs: traces.append(1) or call(*args, **kwargs)
-    predict = evaluation.make_predictor(network)
-    pictures = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    whole = predict(pictures)
-    assert whole.shape == (5, 32, 32, 1)
-    np.testing.assert_allclose(predict(pictures[:2]), whole[:2], atol=1e-6)
-    np.testing.assert_allclose(predict(pictures[4:]), whole[4:], atol=1e-6)
-    assert len(traces) == 1
-
-
-def test_a_picture_is_segmented_at_its_own_size():
-    def left_half(pictures):
-        assert pictures.shape == (1, 32, 32, 3)
-        probabilities = np.zeros((1, 32, 32, 1), np.float32)
-        probabilities[:, :, :16] = 1
-        return probabilities
-
-    mask = evaluation.segment_picture(left_half, np.zeros((90, 200, 3), np.uint8), 32)
-    assert mask.shape == (90, 200)
-    assert set(np.unique(mask)) == {0, 255}
-    assert (mask[:, :98] == 255).all()
-    assert (mask[:, 102:] == 0).all()
-
-
-def test_two_networks_are_averaged_by_hand():
-    first, second = (lambda pictures, p=p: np.full((1, 2, 2, 1), p, np.float32) for p in (0.2, 0.7))
-    mean = evaluation.average_networks([first, second])(pictures_of(1, 2, 2, 3))
-    assert mean.dtype == np.float32
-    np.testing.assert_allclose(mean, np.full((1, 2, 2, 1), 0.45), rtol=1e-6)
-    assert evaluation.average_networks([first]) is first
-
-
-def test_the_eight_views_are_distinct_and_turned_back_rightly():
-    pictures = pictures_of(2, 6, 6, 3)  # of noise, so without any symmetry
-    views = [evaluation.view(pictures, *way) for way in evaluation.VIEWS]
-    assert len({view.tobytes() for view in views}) == 8
-    for view, way in zip(views, evaluation.VIEWS, strict=True):
-        np.testing.assert_array_equal(evaluation.view_back(view, *way), pictures)
-        np.testing.assert_array_equal(np.sort(view, axis=None), np.sort(pictures, axis=None))
-    np.testing.assert_array_equal(views[0], pictures)
-
-
-def test_views_change_nothing_where_the_predictor_turns_with_the_picture():
-    def redness(pictures):
-        return (pictures[..., :1] / 255).astype(np.float32)
-
-    pictures = pictures_of(3, 8, 8, 3)
-    np.testing.assert_allclose(
-        evaluation.average_views(redness)(pictures), redness(pictures), atol=1e-6
-    )
-
-
-def test_views_average_the_predictions_by_hand():
-    def left_quarter(pictures):
-        probabilities = np.zeros((len(pictures), 4, 4, 1), np.float32)
-        probabilities[:, :, 0] = 1
-        return probabilities
-
-    expected = np.array([[4, 2, 2, 4], [2, 0, 0, 2], [2, 0, 0, 2], [4, 2, 2, 4]]) / 8
-    views = evaluation.average_views(left_quarter)(pictures_of(1, 4, 4, 3))
-    np.testing.assert_allclose(views[0, ..., 0], expected)
-
-
-def test_views_are_predicted_in_batches_that_are_no_larger(monkeypatch):
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 3)
-    lengths = []
-
-    def redness(pictures):
-        lengths.append(len(pictures))
-        return (pictures[..., :1] / 255).astype(np.float32)
-
-    pictures = pictures_of(2, 4, 4, 3)
-    mean = evaluation.average_views(redness)(pictures)
-    np.testing.assert_allclose(mean, redness(pictures), atol=1e-6)
-    assert lengths[:-1] == [3, 3, 3, 3, 3, 1]
-
-
 def test_several_networks_and_views_are_the_mean_of_all(tmp_path):
     folders = [save_checkpoint(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
     pictures = pictures_of(2, 16, 16, 3)
@@ -195,20 +114,6 @@ def test_what_a_prediction_is_says_all_that_is_averaged():
     assert "probability, the mean over 2 networks, is" in say(2, False)
     assert f"probability, the mean over {views}, is" in say(1, True)
     assert f"probability, the mean over 3 networks and {views}, is" in say(3, True)
-
-
-@pytest.mark.parametrize("activation", ["linear", "nan"])
-def test_a_network_without_probabilities_is_refused(activation):
-    network = build_unet(16, filters=1)
-    layer = network.get_layer("polyp")
-    if activation == "linear":
-        layer.activation = keras.activations.linear
-        layer.bias.assign([7.0])
-    else:
-        layer.bias.assign([np.nan])
-    predict = evaluation.make_predictor(network, "a/unet.keras")
-    with pytest.raises(InputError, match=r"^a/unet\.keras: gives values from .*no probabilities"):
-        predict(pictures_of(1, 16, 16, 3))
 
 
 def test_ones_own_network_comes_before_the_shipped_one(tmp_path, capsys):

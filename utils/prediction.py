@@ -1,0 +1,82 @@
+"""Predictors: functions from pictures to probabilities of polyp, alone or averaged."""
+
+import cv2
+import numpy as np
+
+from utils.files import InputError
+
+# The eight views of a square picture: so many quarter turns, and then mirrored or not
+VIEWS = [(turns, mirrored) for mirrored in (False, True) for turns in range(4)]
+
+
+def make_predictor(network, name="the network"):
+    """Return a function from (n, size, size, 3) uint8 pictures to probabilities of polyp.
+
+    Those are (n, size, size, 1) float32, 0 to 1. It is traced once, for batches of any length. It
+    raises InputError, by `name`, if the network gives anything but probabilities.
+    """
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.uint8)]
+    traced = tf.function(lambda pictures: network(pictures, training=False), signature)
+
+    def predict(pictures):
+        probabilities = traced(pictures).numpy()
+        low, high = probabilities.min(), probabilities.max()
+        if not (low >= 0 and high <= 1):  # NaN is neither
+            raise InputError(
+                f"{name}: gives values from {low:g} to {high:g}, which are no probabilities;"
+                " train it again"
+            )
+        return probabilities
+
+    return predict
+
+
+def average_networks(predictors):
+    """Return a predictor of the mean of several predictors' probabilities."""
+    if len(predictors) == 1:
+        return predictors[0]
+    return lambda pictures: np.mean([predict(pictures) for predict in predictors], axis=0)
+
+
+def average_views(predict, batch_size):
+    """Return a predictor of the mean over the eight VIEWS of each picture, turned back.
+
+    predict: the predictor of a view, which is given `batch_size` of them at once.
+    """
+
+    def predict_views(pictures):
+        views = np.concatenate([view(pictures, *way) for way in VIEWS])
+        batches = range(0, len(views), batch_size)
+        predicted = [predict(views[begin : begin + batch_size]) for begin in batches]
+        predicted = np.split(np.concatenate(predicted), len(VIEWS))
+        back = [view_back(part, *way) for part, way in zip(predicted, VIEWS, strict=True)]
+        return np.mean(back, axis=0)
+
+    return predict_views
+
+
+def view(pictures, turns, mirrored):
+    """Return square pictures, (n, size, size, channels), turned by quarters, then mirrored."""
+    turned = np.rot90(pictures, turns, (1, 2))
+    return turned[:, :, ::-1] if mirrored else turned
+
+
+def view_back(pictures, turns, mirrored):
+    """Return what `view` was given for what it returned."""
+    unmirrored = pictures[:, :, ::-1] if mirrored else pictures
+    return np.rot90(unmirrored, -turns, (1, 2))
+
+
+def segment_picture(predict, picture, size, threshold):
+    """Segment a picture at its own size.
+
+    picture: (height, width, 3) uint8, RGB. It is reduced to `size` by area interpolation, and the
+    probabilities are enlarged again. Returns (height, width) uint8, 0 or 255.
+    """
+    height, width = picture.shape[:2]
+    reduced = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    probability = predict(reduced[None])[0, ..., 0]
+    probability = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+    return (probability >= threshold).astype(np.uint8) * np.uint8(255)
