@@ -90,8 +90,8 @@ def compiled(settings, filters, precision):
     return unet
 
 
-def training_pairs():
-    """Return train.py's augmented training pairs."""
+def training_pairs(colours=True):
+    """Return train.py's augmented training pairs; colours: whether they change too."""
     import cv2
 
     import train
@@ -101,7 +101,8 @@ def training_pairs():
 
     generator = make_generator(train.AUGMENTATION)
     split = load_split("train", DATA)
-    return Pairs(split, BATCH_SIZE, train.WORKERS, generator, train.COLOURS, (0, 0))
+    colours = train.COLOURS if colours else {}
+    return Pairs(split, BATCH_SIZE, train.WORKERS, generator, colours, (0, 0))
 
 
 def end_to_end(filters, precision):
@@ -174,8 +175,8 @@ def original_way(filters):
 
 
 def augmentation():
-    """Make augmented batches, with nobody to use them."""
-    batches = training_pairs().dataset()
+    """Make augmented batches, with nobody to use them; stock generators leave colours alone."""
+    batches = training_pairs(colours=False).dataset()
 
     def work():
         return sum(len(images) for _ in range(5) for images, _ in batches)
@@ -184,7 +185,7 @@ def augmentation():
 
 
 def stock_augmentation():
-    """Make augmented batches with two stock generators, which leave colours alone."""
+    """Make the same augmented batches with two stock generators."""
     import train
 
     pairs = stock_pairs(train.AUGMENTATION)
