@@ -1,0 +1,160 @@
+"""Polyps found, missed and falsely raised, on cases drawn by hand and against SciPy."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from utils import polyps
+
+
+def draw(*boxes, size=40):
+    """Return a mask of rectangles, each given as its rows and columns: top, bottom, left, right."""
+    mask = np.zeros((size, size), np.uint8)
+    for top, bottom, left, right in boxes:
+        mask[top:bottom, left:right] = 1
+    return mask
+
+
+def compare(mask, prediction):
+    """Return which polyps are found and which regions are right, by IoU and by any overlap."""
+    return {
+        rule: [
+            regions.matched(rule).tolist() for regions in polyps.compare_regions(mask, prediction)
+        ]
+        for rule in polyps.RULES
+    }
+
+
+POLYP = (0, 10, 0, 10)
+OTHER = (20, 30, 20, 30)
+
+
+@pytest.mark.parametrize(
+    ("mask", "prediction", "by_iou", "by_overlap"),
+    [
+        ([POLYP], [POLYP], [[True], [True]], [[True], [True]]),
+        ([POLYP], [], [[False], []], [[False], []]),
+        ([], [POLYP], [[], [False]], [[], [False]]),
+        ([], [], [[], []], [[], []]),
+        # Two polyps in one picture are two, and an alarm beside them is false
+        ([POLYP, OTHER], [OTHER], [[False, True], [True]], [[False, True], [True]]),
+        ([POLYP], [POLYP, OTHER], [[True], [True, False]], [[True], [True, False]]),
+        # An IoU of 50 / 100 is enough, of 40 / 100 it is not
+        ([POLYP], [(0, 5, 0, 10)], [[True], [True]], [[True], [True]]),
+        ([POLYP], [(0, 4, 0, 10)], [[False], [False]], [[True], [True]]),
+        # One pixel shared of 100
+        ([POLYP], [(9, 19, 9, 19)], [[False], [False]], [[True], [True]]),
+        # One region over two polyps finds both by overlap, none by IoU
+        (
+            [(0, 10, 0, 10), (0, 10, 12, 22)],
+            [(0, 10, 0, 22)],
+            [[False, False], [False]],
+            [[True, True], [True]],
+        ),
+        # A polyp in two pieces: the larger, 60 / 100, counts, and by IoU the other is false
+        ([POLYP], [(0, 6, 0, 10), (7, 10, 0, 10)], [[True], [True, False]], [[True], [True, True]]),
+    ],
+)
+def test_cases_drawn_by_hand(mask, prediction, by_iou, by_overlap):
+    found = compare(draw(*mask), draw(*prediction))
+    assert found == {"iou": by_iou, "overlap": by_overlap}
+
+
+def test_regions_that_touch_at_a_corner_are_one():
+    first, _ = polyps.compare_regions(draw((0, 5, 0, 5), (5, 10, 5, 10)), draw())
+    assert first.fractions.tolist() == [50 / 1600]
+
+
+def test_specks_are_neither_polyps_nor_alarms():
+    speck, enough = draw((50, 52, 50, 54), size=128), draw((50, 53, 50, 53), size=128)
+    for mask, count in ((speck, 0), (enough, 1)):
+        for regions in polyps.compare_regions(mask, mask):
+            assert len(regions.ious) == count
+    labels, pixels, _ = polyps.label_regions(draw((0, 1, 0, 1), POLYP, size=128))
+    assert (labels.max(), pixels.tolist()) == (1, [100])
+    labels, pixels, centres = polyps.label_regions(draw((0, 2, 0, 2), (60, 70, 20, 41), size=128))
+    assert np.array_equal(labels, draw((60, 70, 20, 41), size=128))
+    assert (pixels.tolist(), centres.tolist()) == ([210], [[30, 64.5]])
+
+
+def test_regions_and_ious_are_scipys_and_matches_are_one_to_one():
+    random = np.random.default_rng(0)
+    matched = 0
+    for _ in range(20):
+        smooth = ndimage.gaussian_filter(random.normal(size=(2, 64, 64)), (0, 3, 3))
+        mask = smooth[0] > 0.05
+        prediction = smooth[0] + 0.5 * smooth[1] > 0.05
+        kept = []
+        for image in (mask, prediction):
+            labels, count = ndimage.label(image, np.ones((3, 3)))
+            regions = [labels == number for number in range(1, count + 1)]
+            kept.append([region for region in regions if region.mean() >= polyps.LEAST_FRACTION])
+        ious = np.array([[(a & b).sum() / (a | b).sum() for b in kept[1]] for a in kept[0]])
+        compared = polyps.compare_regions(mask, prediction)
+        for axis, regions in enumerate(compared):
+            expected = sorted(region.mean() for region in kept[axis])
+            assert sorted(regions.fractions) == pytest.approx(expected)
+            assert sorted(regions.ious) == pytest.approx(sorted(ious.max(axis=1 - axis)))
+            assert (ious >= 0.5).sum() == regions.matched("iou").sum()
+        matched += (ious >= 0.5).sum()
+    assert matched > 20
+
+
+@pytest.fixture
+def compared():
+    """Three pictures: a polyp found and one missed, a false alarm, and a polyp half found."""
+    return [
+        polyps.compare_regions(draw(*mask), draw(*prediction))
+        for mask, prediction in (
+            ([POLYP, (20, 24, 20, 26)], [POLYP]),
+            ([], [OTHER]),
+            ([(0, 20, 0, 20)], [(0, 9, 0, 20)]),
+        )
+    ]
+
+
+def test_metrics_by_hand(compared):
+    metrics = polyps.polyp_metrics(compared, np.arange(3))
+    values = {name: (metric["value"], metric["count"]) for name, metric in metrics.items()}
+    assert values == {
+        "polyp_sensitivity_iou": (pytest.approx(1 / 3), 3),
+        "region_precision_iou": (pytest.approx(1 / 3), 3),
+        "false_alarms_iou": (pytest.approx(2 / 3), 3),
+        "polyp_sensitivity_overlap": (pytest.approx(2 / 3), 3),
+        "region_precision_overlap": (pytest.approx(2 / 3), 3),
+        "false_alarms_overlap": (pytest.approx(1 / 3), 3),
+    }
+    for metric in metrics.values():
+        low, high = metric["interval"]
+        assert low < metric["value"] < high
+    assert "IoU of 0.5 or more" in metrics["polyp_sensitivity_iou"]["definition"]
+    assert "without regions below 0.05% of" in metrics["false_alarms_iou"]["definition"]
+
+
+def test_intervals_draw_whole_scenes(compared):
+    metrics = polyps.polyp_metrics(compared, np.array([7, 7, 7]))
+    for metric in metrics.values():
+        assert metric["interval"] == pytest.approx((metric["value"], metric["value"]))
+
+
+def test_a_score_with_nothing_to_count_is_left_out():
+    nothing = [polyps.compare_regions(draw(), draw())] * 2
+    metrics = polyps.polyp_metrics(nothing, np.arange(2))
+    assert {name: metric["value"] for name, metric in metrics.items()} == {
+        "false_alarms_iou": 0,
+        "false_alarms_overlap": 0,
+    }
+
+
+def test_sensitivity_by_size_by_hand(compared):
+    rows = polyps.sensitivity_by_size(compared, np.arange(3))  # 1.5 %, 6.25 % and 25 % of 1,600
+    assert [(row["least"], row["below"]) for row in rows] == [
+        (0, 0.02),
+        (0.02, 0.05),
+        (0.05, 0.1),
+        (0.1, 1),
+    ]
+    assert [row["count"] for row in rows] == [1, 0, 1, 1]
+    assert [row["iou"]["value"] for row in rows] == [0, None, 1, 0]
+    assert [row["overlap"]["value"] for row in rows] == [0, None, 1, 1]
+    assert [row["overlap"]["interval"] for row in rows] == [(0, 0), None, (1, 1), (1, 1)]
