@@ -7,8 +7,11 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from utils.calibration import expected_calibration_error, reliability
+from utils.failures import PROPERTIES
 from utils.files import write_beside
 from utils.metrics import precision_recall
+from utils.polyps import RULES
 
 # From Okabe and Ito's palette, which colour-blind readers can tell apart
 BLUE, ORANGE, GREEN, SKY, YELLOW = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442"
@@ -181,6 +184,128 @@ def save_dice_by_size(path, dice, fractions, threshold):
     save_figure(
         path, "Dice by the polyp's size", x_label, f"Dice of an image, threshold {threshold}", draw
     )
+
+
+def save_sensitivity_by_size(path, rows):
+    """Save sensitivity_by_size.png: the share of polyps found, by their size and by both rules.
+
+    rows: as from `sensitivity_by_size`. The lines are the shares' 95 % intervals.
+    """
+    rows = [row for row in rows if row["count"]]
+
+    def draw(axes):
+        if not rows:
+            write_instead(axes, "no image has a polyp")
+            return
+        places = np.arange(len(rows))
+        looks = ((BLUE, "o", -0.08), (ORANGE, "s", 0.08))
+        for rule, (colour, marker, aside) in zip(RULES, looks, strict=True):
+            values = np.array([row[rule]["value"] for row in rows])
+            ends = np.array([row[rule]["interval"] for row in rows]).T
+            look = {"color": colour, "fmt": marker, "capsize": 3}
+            label = f"found by {RULES[rule]}"
+            axes.errorbar(places + aside, values, np.abs(ends - values), label=label, **look)
+        texts = [
+            f"{100 * row['least']:g} to {100 * row['below']:g} %\n{row['count']:,} polyps"
+            for row in rows
+        ]
+        axes.set_xticks(places, texts)
+        axes.set(xlim=(-0.5, len(rows) - 0.5), ylim=(0, 1.04))
+        axes.legend(loc="lower right")
+
+    title = "Polyps found, by their size"
+    save_figure(path, title, "polyp, % of the image's pixels", "share of the polyps found", draw)
+
+
+def save_reliability(path, before, after, temperature):
+    """Save reliability.png: how often pixels are polyp, by their probability, and their number.
+
+    before, after: as from `reliability_histogram`, of the probabilities as they are, and scaled by
+    `temperature`, which was fitted on the validation split.
+    """
+    figure = Figure((5.5, 5.5), layout="constrained")
+    shares, pixels = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+    shares.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="perfectly calibrated")
+    for histogram, colour, style, words in (
+        (before, BLUE, "o-", "as they are"),
+        (after, ORANGE, "s--", f"at temperature {temperature:.2f}"),
+    ):
+        called, share = reliability(histogram)
+        error = expected_calibration_error(histogram)
+        label = f"{words}: calibration error {error:.3f}"
+        shares.plot(called, share, style, color=colour, markersize=5, label=label)
+        pixels.stairs(histogram[0], np.linspace(0, 1, histogram.shape[1] + 1), color=colour)
+    shares.set(ylabel="share of these pixels that is polyp", ylim=(0, 1.02), xlim=(0, 1))
+    shares.set_title("Probabilities, and how often they come true")
+    shares.legend(loc="upper left")
+    pixels.set(xlabel="probability of polyp", ylabel="pixels", yscale="log")
+    for axes in (shares, pixels):
+        axes.grid(alpha=0.3)
+    with write_beside(path) as beside:
+        figure.savefig(beside, dpi=100)
+
+
+def save_failures(path, parts, threshold):
+    """Save failures.png: the mean Dice of images by what they show, a panel for each property.
+
+    parts: as from `dice_by_property`. The lines are the means' 95 % intervals.
+    """
+    figure = Figure((9, 6), layout="constrained")
+    panels = figure.subplots(2, 3)
+    for axes, (name, these) in zip(panels.flat, parts.items(), strict=True):
+        axes.set(title=name, xlabel=PROPERTIES[name].label)
+        if not these:
+            write_instead(axes, "no image has a polyp")
+            continue
+        means = np.array([part.mean for part in these])
+        lengths = np.abs(np.array([part.interval for part in these]).T - means)
+        places = np.arange(len(these))
+        axes.bar(places, means, 0.7, color=SKY)
+        axes.errorbar(places, means, lengths, fmt="none", color="0.2", capsize=3)
+        texts = []
+        for place, part in zip(places, these, strict=True):
+            low, high = (f"{end:{PROPERTIES[name].format}}" for end in (part.low, part.high))
+            ends = low if low == high else f"{low}\nto {high}"
+            texts.append(f"{ends}\nn {part.count:,}")
+            axes.text(place, 0.03, f"{part.mean:.2f}", ha="center", fontsize=9)
+        axes.set_xticks(places, texts, fontsize=8)
+        axes.set(xlim=(places.mean() - 2.1, places.mean() + 2.1), ylim=(0, 1.02))
+        axes.grid(alpha=0.3, axis="y")
+    for axes in panels[:, 0]:
+        axes.set_ylabel(f"mean Dice, threshold {threshold}")
+    figure.suptitle("Dice by what the images show; n: images, lines: 95 % intervals")
+    with write_beside(path) as beside:
+        figure.savefig(beside, dpi=100)
+
+
+def save_worst(path, pictures, masks, predictions, titles, lines, title):
+    """Save worst.png: pictures, each beside its outlines, and a table below them.
+
+    pictures: (n, height, width, 3) uint8; masks, predictions: (n, height, width, 1) uint8, 0 or 1;
+    titles: n str, of the same number of lines; lines: those of the table.
+    """
+    columns, side, gap, size = 3, 144, 6, 8.5  # pictures in a row, pixels, pixels, points
+    rows = -(-len(pictures) // columns)
+    heights = [side + 18 * (1 + titles[0].count("\n"))] * rows + [16 * (1 + len(lines))]  # pixels
+    figure = Figure((9, sum(heights) / 100 + 0.5), layout="constrained")
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
+    for number, text in enumerate(titles):
+        axes = figure.add_subplot(grid[divmod(number, columns)])
+        outlines = [(masks[number], SKY), (predictions[number], YELLOW)]
+        pair = [
+            cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+            for image in (pictures[number], outline(pictures[number], outlines))
+        ]
+        axes.imshow(np.hstack([pair[0], np.full((side, gap, 3), 255, np.uint8), pair[1]]))
+        text = "\n".join(printable(line, 2 * side + gap, size) for line in text.split("\n"))
+        axes.set_title(text, fontsize=size, loc="left", parse_math=False)
+        axes.axis("off")
+    axes = figure.add_subplot(grid[-1, :])
+    axes.text(0, 1, "\n".join(lines), fontsize=9.5, family="monospace", va="top")
+    axes.axis("off")
+    figure.suptitle(title)
+    with write_beside(path) as beside:
+        figure.savefig(beside, dpi=100)
 
 
 def ticks_around(low, high):
