@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from utils import figures
+from utils.failures import PROPERTIES, Part
 from utils.metrics import CURVE_THRESHOLDS, curve_histogram
 
 
@@ -114,3 +115,73 @@ def test_the_histogram_of_few_images_counts_in_whole_numbers(tmp_path, drawn):
     axes = drawn[0].axes[0]
     assert axes.get_xlabel() == "Dice of an image, threshold 0.3"
     assert all(tick == int(tick) for tick in axes.get_yticks())
+
+
+def found(value, low, high):
+    return {"value": value, "interval": (low, high)}
+
+
+def test_sensitivity_by_size_shows_groups_that_hold_polyps(tmp_path, drawn):
+    rows = [
+        {"least": 0, "below": 0.02, "count": 0, "iou": found(None, 0, 0), "overlap": None},
+        {"least": 0.02, "below": 0.05, "count": 1200, "iou": found(0.5, 0.25, 1)},
+    ]
+    rows[1]["overlap"] = found(1, 1, 1)
+    figures.save_sensitivity_by_size(tmp_path / "a.png", rows)
+    figures.save_sensitivity_by_size(tmp_path / "b.png", rows[:1])
+    some, none = (figure.axes[0] for figure in drawn)
+    assert [label.get_text() for label in some.get_xticklabels()] == ["2 to 5 %\n1,200 polyps"]
+    by_iou, by_overlap = some.containers
+    assert by_iou.get_label() == "found by IoU of 0.5 or more"
+    assert by_iou.lines[0].get_ydata().tolist() == [0.5]
+    assert by_iou.lines[2][0].get_segments()[0][:, 1].tolist() == [0.25, 1]
+    assert by_overlap.lines[0].get_ydata().tolist() == [1]
+    assert none.texts[0].get_text() == "no image has a polyp"
+
+
+def test_reliability_shows_both_curves_and_their_errors(tmp_path, drawn):
+    before = np.zeros((3, 15))
+    before[:, 0], before[:, 14] = (100, 0, 10), (100, 100, 80)
+    after = before.copy()
+    after[1] = after[2]
+    figures.save_reliability(tmp_path / "a.png", before, after, 2.5)
+    shares, pixels = drawn[0].axes
+    _, curve, scaled = shares.lines
+    np.testing.assert_allclose(curve.get_data(), [(0, 1), (0.1, 0.8)])
+    np.testing.assert_allclose(scaled.get_data(), [(0.1, 0.8), (0.1, 0.8)])
+    labels = [text.get_text() for text in shares.get_legend().get_texts()]
+    assert labels[1] == "as they are: calibration error 0.150"
+    assert labels[2] == "at temperature 2.50: calibration error 0.000"
+    assert pixels.patches[0].get_data().values.tolist() == before[0].tolist()
+
+
+def test_failures_shows_a_panel_for_each_property(tmp_path, drawn):
+    these = [Part(1, 1, 1234, 0.5, (0.4, 0.7)), Part(2, 9, 3, 1, (1, 1))]
+    parts = {name: these for name in PROPERTIES}
+    parts["size"] = []
+    figures.save_failures(tmp_path / "a.png", parts, 0.3)
+    empty, *panels = drawn[0].axes
+    assert [axes.get_title() for axes in drawn[0].axes] == list(PROPERTIES)
+    assert empty.texts[0].get_text() == "no image has a polyp"
+    assert empty.get_ylabel() == "mean Dice, threshold 0.3"
+    labels = [label.get_text() for label in panels[0].get_xticklabels()]
+    assert labels == ["1\nn 1,234", "2\nto 9\nn 3"]
+    for axes in panels:
+        assert [bar.get_height() for bar in axes.patches] == [0.5, 1]
+        assert axes.get_ylim() == (0, 1.02)
+
+
+def test_the_worst_are_shown_with_their_titles_and_a_table(tmp_path, drawn):
+    pictures = np.full((4, 16, 16, 3), 90, np.uint8)
+    masks = np.zeros((4, 16, 16, 1), np.uint8)
+    masks[:, 4:9, 4:9] = 1
+    titles = [f"{number} of 4: 息肉 $x_{{2\nDice 0.1" for number in range(1, 5)]
+    path = tmp_path / "a.png"
+    figures.save_worst(path, pictures, masks, 1 - masks, titles, ["one", "two"], "Title")
+    *cases, table = drawn[0].axes
+    assert cases[3].get_title(loc="left") == "4 of 4: ?? $x_{2\nDice 0.1"
+    shown = cases[0].images[0].get_array()
+    assert (shown[:, :144] == 90).all()
+    assert (shown[:, 150:] != 90).any()
+    assert table.texts[0].get_text() == "one\ntwo"
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -28,8 +28,8 @@ class Property(NamedTuple):
 PROPERTIES = {
     "size": Property("polyp, % of the image", ".1f"),
     "polyps": Property("polyps in the image", ".3g", (2, 3), "mean"),
-    "distance": Property("polyp's distance from the centre", ".2f"),
-    "edge": Property("polyp reaches the edge: 1, if not: 0", ".2g", (1,), "mean"),
+    "distance": Property("largest polyp from the centre (corner: 1)", ".2f"),
+    "edge": Property("a polyp at the edge: 1, else 0", ".2g", (1,), "mean"),
     "brightness": Property("mean grey level", ".0f"),
     "sharpness": Property("variance of the Laplacian", ".0f"),
 }
@@ -159,10 +159,10 @@ def describe_comparison(compared, count, total):
     width = max(len(described.label) for described in PROPERTIES.values())
     heads = f"worst {count:,}", f"other {total - count:,}"
     return [
-        f"{'':{10 + 2 + width + 2 + 6}}  {heads[0]:>10}  {heads[1]:>10}",
+        f"{'':{10 + 2 + width + 2 + 6}}  {heads[0]:>12}  {heads[1]:>12}",
         *(
             f"{name:10}  {described.label:{width}}  {described.summary:6}"
-            f"  {worst[name]:>10}  {others[name]:>10}"
+            f"  {worst[name]:>12}  {others[name]:>12}"
             for name, described in PROPERTIES.items()
         ),
     ]
