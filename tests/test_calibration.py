@@ -45,6 +45,11 @@ def test_bins_without_pixels_are_left_out():
     assert share.tolist() == [0, 1, 1]
 
 
+def test_bins_hold_their_upper_ends():
+    pixels, *_ = calibration.reliability_histogram([0, 0, 0, 1], [0, 1 / 15, 0.2, 0.2001])
+    assert np.flatnonzero(pixels).tolist() == [0, 2, 3]
+
+
 def test_calibration_error_by_hand():
     masks, probabilities = [0, 0, 1, 1, 1], [0.1, 0.1, 0.1, 0.9, 0.9]
     histogram = calibration.reliability_histogram(masks, probabilities)
@@ -64,9 +69,9 @@ def test_the_temperature_that_made_a_network_too_sure_is_found():
 
     best = optimize.minimize_scalar(loss, bounds=(1, 10), method="bounded").x
     assert temperature == pytest.approx(best, rel=0.002)
-    assert calibration.negative_log_likelihood(histogram, temperature) == pytest.approx(
-        loss(temperature), rel=1e-3
-    )
+    for scale in (1, temperature):
+        loss_of_bins = calibration.cross_entropy(histogram, scale)
+        assert loss_of_bins == pytest.approx(loss(scale), rel=3e-4)
     before, after = (
         calibration.expected_calibration_error(calibration.reliability_histogram(masks, p))
         for p in (probabilities, calibration.scale_probabilities(probabilities, temperature))
@@ -94,3 +99,21 @@ def test_scaling_keeps_what_is_called_and_both_ends_are_treated_alike():
         assert scaled + scaled[::-1] == pytest.approx(np.ones(5))
     unscaled = calibration.scale_probabilities(probabilities, 1)
     assert unscaled == pytest.approx(probabilities, abs=1e-6)
+
+
+def test_metrics_tell_before_and_after_apart():
+    masks, probabilities = overconfident(2_000)
+    curve = curve_histogram(masks, probabilities)
+    before, after = (
+        calibration.reliability_histogram(masks, p)
+        for p in (probabilities, calibration.scale_probabilities(probabilities, 4))
+    )
+    metrics = calibration.calibration_metrics(curve, before, after, 4)
+    assert {name: metric["value"] for name, metric in metrics.items()} == {
+        "temperature": 4,
+        "calibration_error": calibration.expected_calibration_error(before),
+        "calibration_error_scaled": calibration.expected_calibration_error(after),
+        "cross_entropy": calibration.cross_entropy(curve),
+        "cross_entropy_scaled": calibration.cross_entropy(curve, 4),
+    }
+    assert metrics["cross_entropy_scaled"]["value"] < metrics["cross_entropy"]["value"]

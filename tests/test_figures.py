@@ -157,7 +157,7 @@ def test_reliability_shows_both_curves_and_their_errors(tmp_path, drawn):
 
 def test_failures_shows_a_panel_for_each_property(tmp_path, drawn):
     these = [Part(1, 1, 1234, 0.5, (0.4, 0.7)), Part(2, 9, 3, 1, (1, 1))]
-    parts = {name: these for name in PROPERTIES}
+    parts = dict.fromkeys(PROPERTIES, these)
     parts["size"] = []
     figures.save_failures(tmp_path / "a.png", parts, 0.3)
     empty, *panels = drawn[0].axes

@@ -158,3 +158,10 @@ def test_sensitivity_by_size_by_hand(compared):
     assert [row["iou"]["value"] for row in rows] == [0, None, 1, 0]
     assert [row["overlap"]["value"] for row in rows] == [0, None, 1, 1]
     assert [row["overlap"]["interval"] for row in rows] == [(0, 0), None, (1, 1), (1, 1)]
+
+
+def test_a_size_at_the_end_of_two_groups_is_in_the_larger():
+    rows = polyps.sensitivity_by_size(
+        [polyps.compare_regions(draw((0, 4, 0, 8)), draw())], np.zeros(1)
+    )
+    assert [row["count"] for row in rows] == [0, 1, 0, 0]  # 32 of 1,600 pixels

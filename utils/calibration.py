@@ -27,7 +27,7 @@ def scale_probabilities(probabilities, temperature):
     """Return probabilities whose log-odds are divided by a temperature, as float64, 0 to 1.
 
     A temperature above 1 takes them nearer to 0.5 (Guo et al. 2017, arXiv:1706.04599, section 4.2,
-    for two classes). Which is above 0.5 stays.
+    for two classes). What is called polyp at 0.5 stays the same.
     """
     return sigmoid(log_odds(probabilities) / temperature)
 
@@ -65,8 +65,8 @@ def expected_calibration_error(histogram):
     return float(np.abs(probabilities - polyps).sum() / pixels.sum())
 
 
-def negative_log_likelihood(histogram, temperature=1):
-    """Return the mean cross-entropy of pixels after scaling by a temperature, in nats, a float.
+def cross_entropy(histogram, temperature=1):
+    """Return the mean negative log-likelihood of pixels, scaled by a temperature, in nats, a float.
 
     histogram: as from `curve_histogram`, not of 0 pixels; a pixel counts with the middle, in
     log-odds, of the two thresholds that it lies between.
@@ -78,7 +78,7 @@ def negative_log_likelihood(histogram, temperature=1):
 
 
 def fit_temperature(histogram):
-    """Return the temperature of the smallest `negative_log_likelihood`, a float in TEMPERATURES.
+    """Return the temperature of the smallest `cross_entropy`, a float in TEMPERATURES.
 
     histogram: as from `curve_histogram`, of the validation split. The loss is convex in the
     temperature's inverse, so its slope changes sign once, and halving the range finds where.
@@ -93,6 +93,37 @@ def fit_temperature(histogram):
         middle = (low * high) ** 0.5
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 1 / low
+
+
+def calibration_metrics(curve, before, after, temperature):
+    """Return the scores of the probabilities as a dict of their value and definition.
+
+    curve: as from `curve_histogram`; before, after: as from `reliability_histogram`, of the
+    probabilities as they are, and scaled by `temperature`; all of the same pixels.
+    """
+    metrics = {
+        "temperature": {
+            "value": temperature,
+            "definition": "by which the log-odds of all probabilities are divided: the one of the"
+            " smallest cross-entropy on the validation split (Guo et al. 2017)",
+        }
+    }
+    error = (
+        f"mean over pixels, in {BINS} bins of probability, of |mean probability - share of polyp|"
+    )
+    for name, histogram, divisor, words in (
+        ("", before, 1, "probabilities as they are"),
+        ("_scaled", after, temperature, "probabilities scaled by the temperature"),
+    ):
+        metrics[f"calibration_error{name}"] = {
+            "value": expected_calibration_error(histogram),
+            "definition": f"{error}; {words}",
+        }
+        metrics[f"cross_entropy{name}"] = {
+            "value": cross_entropy(curve, divisor),
+            "definition": f"mean over pixels, in nats; {words}, kept {CLIP:.0e} from 0 and 1",
+        }
+    return metrics
 
 
 def middle_log_odds():

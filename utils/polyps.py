@@ -18,6 +18,11 @@ SIZE_ENDS = (0.02, 0.05, 0.1)  # between the groups of polyps by size, in parts 
 # What it takes that a region of the prediction and one of the mask match
 RULES = {"iou": "IoU of 0.5 or more", "overlap": "any overlap"}
 SMALLEST = f"without regions below {LEAST_FRACTION:.2%} of the picture"
+DEFINITIONS = {
+    "polyp_sensitivity": "share of the polyps that are found",
+    "region_precision": "share of the regions called polyp that find one",
+    "false_alarms": "regions called polyp that find none, per image",
+}
 INTERVAL = "95 % bootstrap over scenes"
 
 
@@ -80,30 +85,26 @@ def polyp_metrics(compared, groups):
     """Return the scores of whole polyps as a dict of their value, interval, count and definition.
 
     compared: for each of n pictures what `compare_regions` returns; groups: (n,) int, the pictures'
-    scenes. A score with nothing to count, such as the share of polyps found where there is none, is
-    left out.
+    scenes. count: of what the mean is taken over, polyps, regions called polyp or pictures. A score
+    with nothing to count, such as the share found where there are no polyps, is left out. Where all
+    are found, or none, the bootstrap sees no spread, and the interval has no width.
     """
-    scenes = [np.repeat(groups, counts) for counts in count_regions(compared)]
+    polyp_groups, region_groups = (np.repeat(groups, counts) for counts in count_regions(compared))
     metrics = {}
     for rule, text in RULES.items():
         found, right = ([pair[side].matched(rule) for pair in compared] for side in (0, 1))
         false = np.array([(~matched).sum() for matched in right])
-        for name, values, drawn, definition in (
-            ("polyp_sensitivity", np.concatenate(found), scenes[0], "share of polyps found"),
-            (
-                "region_precision",
-                np.concatenate(right),
-                scenes[1],
-                "share of regions that find one",
-            ),
-            ("false_alarms", false, groups, "regions that find none, per picture"),
+        for name, values, drawn in (
+            ("polyp_sensitivity", np.concatenate(found), polyp_groups),
+            ("region_precision", np.concatenate(right), region_groups),
+            ("false_alarms", false, groups),
         ):
             if len(values):
                 metrics[f"{name}_{rule}"] = {
                     "value": float(values.mean()),
                     "interval": bootstrap_interval(values, drawn),
                     "count": len(values),
-                    "definition": f"{definition}, by {text}, {SMALLEST}; {INTERVAL}",
+                    "definition": f"{DEFINITIONS[name]}, by {text}, {SMALLEST}; {INTERVAL}",
                 }
     return metrics
 
@@ -116,17 +117,16 @@ def sensitivity_by_size(compared, groups):
     "value", 0 to 1, and "interval" of the share found; both are None where the count is 0.
     """
     fractions = np.concatenate([polyps.fractions for polyps, _ in compared])
-    drawn = np.repeat(groups, count_regions(compared)[0])
+    polyp_groups, _ = (np.repeat(groups, counts) for counts in count_regions(compared))
     part = np.searchsorted(SIZE_ENDS, fractions, side="right")
-    ends = (0, *SIZE_ENDS, 1)
     rows = []
-    for number, (least, below) in enumerate(pairwise(ends)):
-        rows.append({"least": least, "below": below, "count": int((part == number).sum())})
+    for number, (least, below) in enumerate(pairwise((0, *SIZE_ENDS, 1))):
+        these = part == number
+        rows.append({"least": least, "below": below, "count": int(these.sum())})
         for rule in RULES:
-            found = np.concatenate([polyps.matched(rule) for polyps, _ in compared])
-            found, scenes = found[part == number], drawn[part == number]
+            found = np.concatenate([polyps.matched(rule) for polyps, _ in compared])[these]
             value = float(found.mean()) if len(found) else None
-            interval = bootstrap_interval(found, scenes) if len(found) else None
+            interval = bootstrap_interval(found, polyp_groups[these]) if len(found) else None
             rows[-1][rule] = {"value": value, "interval": interval}
     return rows
 
