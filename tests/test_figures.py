@@ -132,7 +132,7 @@ def test_sensitivity_by_size_shows_groups_that_hold_polyps(tmp_path, drawn):
     some, none = (figure.axes[0] for figure in drawn)
     assert [label.get_text() for label in some.get_xticklabels()] == ["2 to 5 %\n1,200 polyps"]
     by_iou, by_overlap = some.containers
-    assert by_iou.get_label() == "found by IoU of 0.5 or more"
+    assert by_iou.get_label() == "found by an IoU of 0.5 or more"
     assert by_iou.lines[0].get_ydata().tolist() == [0.5]
     assert by_iou.lines[2][0].get_segments()[0][:, 1].tolist() == [0.25, 1]
     assert by_overlap.lines[0].get_ydata().tolist() == [1]

@@ -128,7 +128,7 @@ def test_metrics_by_hand(compared):
         low, high = metric["interval"]
         assert low < metric["value"] < high
     assert "IoU of 0.5 or more" in metrics["polyp_sensitivity_iou"]["definition"]
-    assert "without regions below 0.05% of" in metrics["false_alarms_iou"]["definition"]
+    assert "without regions below 0.05 % of" in metrics["false_alarms_iou"]["definition"]
 
 
 def test_intervals_draw_whole_scenes(compared):

@@ -28,7 +28,7 @@ class Property(NamedTuple):
 PROPERTIES = {
     "size": Property("polyp, % of the image", ".1f"),
     "polyps": Property("polyps in the image", ".3g", (2, 3), "mean"),
-    "distance": Property("largest polyp from the centre (corner: 1)", ".2f"),
+    "distance": Property("polyp from the centre (corner: 1)", ".2f"),
     "edge": Property("a polyp at the edge: 1, else 0", ".2g", (1,), "mean"),
     "brightness": Property("mean grey level", ".0f"),
     "sharpness": Property("variance of the Laplacian", ".0f"),

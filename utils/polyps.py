@@ -16,8 +16,8 @@ LEAST_FRACTION = 0.0005
 SIZE_ENDS = (0.02, 0.05, 0.1)  # between the groups of polyps by size, in parts of the picture
 
 # What it takes that a region of the prediction and one of the mask match
-RULES = {"iou": "IoU of 0.5 or more", "overlap": "any overlap"}
-SMALLEST = f"without regions below {LEAST_FRACTION:.2%} of the picture"
+RULES = {"iou": "an IoU of 0.5 or more", "overlap": "any overlap"}
+SMALLEST = f"without regions below {100 * LEAST_FRACTION:g} % of the image"
 DEFINITIONS = {
     "polyp_sensitivity": "share of the polyps that are found",
     "region_precision": "share of the regions called polyp that find one",
