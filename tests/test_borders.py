@@ -14,10 +14,10 @@ def square(top, left, side, size=32):
 
 
 def reference_distances(mask, prediction):
-    """Return both ways' distances from border to border as MedPy 0.5.2 and MONAI compute them.
+    """Return both ways' distances from border to border as MedPy 0.5.2 computes them.
 
-    Both take what an erosion by SciPy's cross takes away for the border, and SciPy's exact
-    distance transform (medpy.metric.binary, __surface_distances).
+    Its border is what an erosion by SciPy's cross takes away, its distances are those of SciPy's
+    exact transform (medpy.metric.binary, __surface_distances).
     """
     ways = []
     for these, others in ((mask, prediction), (prediction, mask)):
