@@ -47,14 +47,22 @@ from utils.files import (
     InputError,
     Progress,
     file_sha256,
+    one_line,
     parallel,
     replace_files,
     run,
 )
 from utils.metrics import image_scores, pooled_scores
-from utils.pictures import border_fraction, reduce_pair
+from utils.pictures import PLAIN, border_fraction, reduce_pair
 from utils.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
-from utils.sources import Source, archive_source, folder_source
+from utils.sources import (
+    Source,
+    add_mask_arguments,
+    archive_source,
+    folder_source,
+    mask_convention,
+    watch_decoders,
+)
 
 # Where things are
 DATA_DIR = "data/processed"
@@ -146,14 +154,15 @@ def write_arrays(source, folder, describe):
             shape = (len(source.names), IMAGE_SIZE, IMAGE_SIZE, channels)
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-        for picture, mask, size, described in parallel(work, source.names):
-            images.write(picture.tobytes())
-            masks.write(mask.tobytes())
-            sizes.append(size)
-            fractions.append(mask.mean())
-            borders.append(border_fraction(mask))
-            features.append(described)
-            progress.advance()
+        with watch_decoders(source):
+            for picture, mask, size, described in parallel(work, source.names):
+                images.write(picture.tobytes())
+                masks.write(mask.tobytes())
+                sizes.append(size)
+                fractions.append(mask.mean())
+                borders.append(border_fraction(mask))
+                features.append(described)
+                progress.advance()
     return np.array(sizes), np.array(fractions), np.array(borders), features
 
 
@@ -164,6 +173,7 @@ def summarise(source, sizes, fractions, groups, split):
     return {
         "source": source.label,
         "archive_sha256": source.archive_sha256,
+        "mask_convention": source.convention._asdict(),
         "image_size": IMAGE_SIZE,
         "pairs": {name: int(rows.sum()) for name, rows in parts.items()},
         "polyp_fraction": {name: float(fractions[rows].mean()) for name, rows in parts.items()},
@@ -192,7 +202,8 @@ def doubts(source, fractions, borders):
         first = ", ".join(source.names[row] for row in inverted[:3])
         lines.append(
             f"{source.label}: {len(inverted):,} of {len(borders):,} masks look inverted, with polyp"
-            f" along most of the border ({first}); polyp must be white, the rest black"
+            f" along most of the border ({first}); polyp must be white, the rest black,"
+            " or add --mask-inverted"
         )
     return lines
 
@@ -223,7 +234,8 @@ def agreement(source):
 
     source: a Source. Raises InputError for a pair that cannot be decoded.
     """
-    frames = doubled_frames(source.names, source.decode, MIN_INLIERS)
+    with watch_decoders(source):
+        frames = doubled_frames(source.names, source.decode, MIN_INLIERS)
     if not frames:
         return [f"{source.label}: no frame stands there twice, so no annotations can be compared"]
     counts = [frame.counts for frame in frames]
@@ -274,9 +286,12 @@ def parse_arguments():
     splits.add_argument("--agreement", action="store_true", help="compare doubled frames' masks")
     parser.add_argument("--fold", metavar="K", type=int, help="the fold that is the test split")
     parser.add_argument("--data", metavar="DIR", default=DATA_DIR, help="default: %(default)s")
+    add_mask_arguments(parser)
     arguments = parser.parse_args()
     if bool(arguments.images) != bool(arguments.masks):
         parser.error("--images and --masks go together")
+    if mask_convention(arguments) != PLAIN and not (arguments.images or arguments.archive):
+        parser.error("--mask-... is for masks of your own: add --images and --masks, or --archive")
     if arguments.agreement and (arguments.fold is not None or arguments.data != DATA_DIR):
         parser.error("--agreement prepares nothing: leave out --fold and --data")
     return arguments
@@ -286,11 +301,12 @@ def choose_source(arguments):
     """Return the source that the arguments ask for; downloads the archive if it is the default."""
     if arguments.demo:
         return demo_source()
+    convention = mask_convention(arguments)
     if arguments.images:
-        return folder_source(arguments.images, arguments.masks)
+        return folder_source(arguments.images, arguments.masks, convention)
     if not arguments.archive:
         download_archive(ARCHIVE_URL, ARCHIVE_PATH, ARCHIVE_BYTES, ARCHIVE_SHA256)
-    return archive_source(arguments.archive or ARCHIVE_PATH)
+    return archive_source(arguments.archive or ARCHIVE_PATH, convention)
 
 
 def choose_splits(arguments, names):
@@ -323,7 +339,7 @@ def main():
     origin += f", fold {arguments.fold}" if arguments.fold is not None else ""
     option = f" --data {shlex.quote(arguments.data)}" if arguments.data != DATA_DIR else ""
     for line in summary["warnings"]:
-        print(f"Beware: {line}")
+        print(f"Beware: {one_line(line)}")
     print(
         f"{arguments.data}: {pairs['all']:,} pairs of {IMAGE_SIZE} x {IMAGE_SIZE} from"
         f" {source.label} in {seconds:.0f} s\n"

@@ -25,7 +25,6 @@ import shlex
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from utils.constants import check_number, check_whole
@@ -49,7 +48,7 @@ from utils.metrics import (
     image_scores,
     pooled_scores,
 )
-from utils.pictures import decode_image, is_picture
+from utils.pictures import is_picture, read_picture, save_image
 from utils.prediction import (
     VIEWS,
     average_networks,
@@ -360,7 +359,7 @@ def segment_own_pictures(paths, checkpoints, tta, results):
     predict, size, _ = load_predictor(folders, tta)
     progress, without = Progress("pictures", len(files)), 0
     for name, file in files.items():
-        picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
+        picture = read_picture(file)
         mask = segment_picture(predict, picture, size, THRESHOLD)
         without += not mask.any()
         overlay = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
@@ -372,12 +371,6 @@ def segment_own_pictures(paths, checkpoints, tta, results):
         f"{results / 'masks'}: {len(files):,} masks, {without:,} of them without a polyp;"
         f" outlined in {results / 'overlays'}"
     )
-
-
-def save_image(path, image):
-    """Save an image, grey or BGR as OpenCV wants it, as PNG."""
-    with write_beside(path) as beside:
-        beside.write_bytes(cv2.imencode(".png", image)[1])
 
 
 def parse_arguments():

@@ -1,8 +1,22 @@
 """The demo data set and a network trained on it, made once for all tests as a user makes them."""
 
+import cv2
 import pytest
 
-from shell import TINY, run_script
+from shell import TINY, make_pair, run_script
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Return folders of 20 pictures and their masks, all PNG."""
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    for folder in (images, masks):
+        folder.mkdir()
+    for number in range(20):
+        picture, mask = make_pair(number)
+        cv2.imwrite(str(images / f"{number:02d}.png"), picture[..., ::-1])
+        cv2.imwrite(str(masks / f"{number:02d}.png"), mask)
+    return images, masks
 
 
 @pytest.fixture(scope="session")

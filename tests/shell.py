@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,22 @@ def read_rows(path):
         return []
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def make_pair(number, height=40, width=50):
+    """Return a picture in RGB and its mask, 0 and 255."""
+    random = np.random.default_rng(number)
+    mask = np.zeros((height, width), np.uint8)
+    mask[5 : 15 + number, 10 : 20 + number] = 255
+    return random.integers(0, 256, (height, width, 3), np.uint8), mask
+
+
+def zip_folders(folders, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder in folders:
+            for file in folder.iterdir():
+                archive.write(file, f"top/{folder.name}/{file.name}")
+    return path
 
 
 def array_split(count=11, size=32):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from utils.devices import hold_back_stderr
+from utils.files import hold_back_stderr
 
 
 def write_and_raise(error):

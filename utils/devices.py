@@ -4,37 +4,13 @@ TensorFlow takes seconds to load. So the scripts, and the rooms that need it, im
 inside the functions that use them, after `start_tensorflow`: a refusal or -h comes at once.
 """
 
-import os
 import platform
-import sys
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-
-@contextmanager
-def hold_back_stderr():
-    """Keep what is written to stderr meanwhile, by C++ too, to oneself; show it if the block fails.
-
-    An interruption by the user is no failure.
-    """
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
-        os.dup2(held_back.fileno(), 2)
-        try:
-            yield
-        except Exception:
-            held_back.seek(0)
-            os.write(stderr, held_back.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
+from utils.files import hold_back_stderr
 
 
 def start_tensorflow():

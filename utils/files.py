@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -46,8 +47,42 @@ def run(main, interrupted="interrupted"):
 
 def fail(message, status):
     """Print one line that names the script, and return the exit status."""
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {one_line(message)}", file=sys.stderr)
     return status
+
+
+def one_line(text):
+    """Return a text with its line breaks and control characters escaped: files' names hold any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+@contextmanager
+def hold_back_stderr():
+    """Keep what is written to stderr meanwhile, by C++ too, to oneself; show it if the block fails.
+
+    Yields a function that returns what has been held back, as bytes, to call while no thread
+    writes more. An InputError and an interruption by the user are no failure.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+
+        def read():
+            held_back.seek(0)
+            return held_back.read()
+
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield read
+        except InputError:
+            raise
+        except Exception:
+            os.write(stderr, read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 @contextmanager
@@ -167,7 +202,7 @@ class Progress:
     """A line that counts up to `total`: rewritten in a terminal, printed now and then in a log."""
 
     def __init__(self, label, total):
-        self.label, self.total, self.done = label, total, 0
+        self.label, self.total, self.done = one_line(label), total, 0
         self.start = self.shown = time.monotonic()
         self.terminal = sys.stdout.isatty()
 
@@ -177,7 +212,9 @@ class Progress:
         now, last = time.monotonic(), self.done >= self.total
         if now - self.shown >= (0.1 if self.terminal else 2) or (last and self.terminal):
             self.shown = now
-            text = f"{self.label}: {self.done:,} of {self.total:,}, {now - self.start:.0f} s"
+            text = (
+                f"{one_line(self.label)}: {self.done:,} of {self.total:,}, {now - self.start:.0f} s"
+            )
             if self.terminal:
                 print(f"\r{text}", end="\n" if last else "", flush=True)
             else:

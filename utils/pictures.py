@@ -1,21 +1,45 @@
 """Pictures and masks: what counts as one, decoding, masks made binary, pairs reduced."""
 
+import os
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from utils.files import InputError
+from utils import MAX_PIXELS
+from utils.files import InputError, hold_back_stderr, read_file, write_beside
 
 PICTURE_SUFFIXES = {
     *(".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
+MAX_BYTES = 50_000_000  # of a picture's file; two threads hold a picture's and a mask's each
 HALF = 128  # a mask's pixel is polyp from this value on
 GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 JPEG = b"\xff\xd8"
 LOSSY_BEGINNINGS = (JPEG, b"RIFF", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")  # and WebP, JPEG 2000
 MASK_NOISE = 48  # how far a mask's 0 and 255 may stray: JPEG does 37 at quality 75, HyperKvasir 8
+
+# libjpeg's words on stderr for what it goes on decoding after, in grey; others are of no harm
+JPEG_DAMAGE = (b"Corrupt JPEG data", b"Premature end of JPEG", b"Inconsistent progression")
+
+
+class MaskConvention(NamedTuple):
+    """How masks say what is polyp, and which picture they belong to.
+
+    suffix: what a mask's name has after its picture's. value: of the pixels that are polyp, a grey
+    value or three, of red, green and blue; None: 0 and 255, or 0 and 1. inverted: those pixels are
+    what is no polyp. resize: a mask may have another size of the picture's aspect ratio.
+    """
+
+    suffix: str = ""
+    value: int | tuple | None = None
+    inverted: bool = False
+    resize: bool = False
+
+
+PLAIN = MaskConvention()
 
 
 def is_picture(name):
@@ -23,10 +47,53 @@ def is_picture(name):
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
 
 
+def read_bytes(path):
+    """Return the bytes of a picture's file; raises InputError if it cannot be read or is too large.
+
+    It is too large from MAX_BYTES on, whatever it holds.
+    """
+    try:
+        size = os.path.getsize(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    check_bytes(size, path)
+    return read_file(path)
+
+
+def check_bytes(size, file):
+    """Raise InputError for a picture's file of more than MAX_BYTES bytes."""
+    if size > MAX_BYTES:
+        raise InputError(
+            f"{file}: is too large, {size:,} bytes; the limit is {MAX_BYTES:,}: reduce it"
+        )
+
+
+def read_picture(path):
+    """Read a picture: (height, width, 3) uint8 RGB, turned as its EXIF orientation shows it.
+
+    Raises InputError for what cannot be read or decoded, wholly. Not for threads: see
+    `hold_back_stderr`.
+    """
+    data = read_bytes(path)
+    with hold_back_stderr() as held_back:
+        picture = decode_image(data, path, cv2.IMREAD_COLOR_RGB)
+        damaged = tells_damage(held_back())
+    if damaged:
+        raise InputError(f"{path}: a damaged JPEG, only a part of it is there; replace it")
+    return picture
+
+
+def save_image(path, image):
+    """Save an image, grey or BGR as OpenCV wants it, as PNG."""
+    with write_beside(path) as beside:
+        beside.write_bytes(cv2.imencode(".png", image)[1])
+
+
 def decode_image(data, file, flags):
     """Decode the bytes of a picture with OpenCV's `flags`.
 
-    Raises InputError, naming `file`, for bytes that OpenCV cannot decode or that end too early.
+    Of an animation, or of several pages, the first is taken. Raises InputError, naming `file`, for
+    bytes that OpenCV cannot decode or that end too early, and for more than MAX_PIXELS pixels.
     """
     if not data:
         raise InputError(f"{file}: is empty (zero bytes); replace or remove it")
@@ -34,44 +101,85 @@ def decode_image(data, file, flags):
         raise InputError(f"{file}: a JPEG that is cut off; replace or remove it")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
+    except cv2.error as error:
+        if "MAX_IMAGE_PIXELS" in str(error):
+            raise InputError(
+                f"{file}: has too many pixels; the limit is {MAX_PIXELS:,}: reduce it"
+            ) from error
         image = None
     if image is None:
         raise InputError(f"{file}: not a picture that OpenCV can decode; replace or remove it")
     return image
 
 
-def decode_pair(picture_data, mask_data, picture_file, mask_file):
-    """Decode the bytes of a picture and its mask; the files' names are for the messages.
+def tells_damage(held_back):
+    """Tell whether libjpeg complains, in bytes held back from stderr, of what it has decoded."""
+    return any(words in held_back for words in JPEG_DAMAGE)
+
+
+def is_damaged(data, file):
+    """Tell whether libjpeg complains of a picture that is decoded. Not for threads."""
+    with hold_back_stderr() as held_back:
+        decode_image(data, file, GREY)
+        return tells_damage(held_back())
+
+
+def decode_pair(picture_data, mask_data, picture_file, mask_file, convention=PLAIN):
+    """Decode the bytes of a picture and of its mask, which is in a MaskConvention.
 
     Returns (height, width, 3) uint8 RGB, and (height, width) uint8 of 0 and 255.
     Both are taken as they are stored, without their EXIF orientation. Where only one of them has
     such an orientation, a mask may have been drawn on the picture as stored or as shown: the way
     in which the sizes agree is taken, and both ways agreeing is refused.
     Raises InputError for that, for different sizes, and for what cannot be decoded; and for a mask
-    that is transparent in places or not two-valued.
+    that is transparent in places or does not keep to the convention.
     """
+    lossy, value = mask_data.startswith(LOSSY_BEGINNINGS), convention.value
+    if value is not None and lossy:
+        raise InputError(
+            f"{mask_file}: its format may change values, so --mask-value cannot be told; store PNG"
+        )
+    # The mask first: no picture is held meanwhile
+    if not mask_data.startswith(JPEG):
+        check_channels(mask_data, mask_file, value)
+    flags = cv2.IMREAD_COLOR_RGB if isinstance(value, tuple) else GREY
+    mask, shown_mask = decode_both_ways(mask_data, mask_file, flags)
     picture, shown_picture = decode_both_ways(picture_data, picture_file, cv2.IMREAD_COLOR_RGB)
-    mask, shown_mask = decode_both_ways(mask_data, mask_file, GREY)
     if (shown_picture is None) != (shown_mask is None):
         shown_picture = picture if shown_picture is None else shown_picture
         shown_mask = mask if shown_mask is None else shown_mask
-        if shown_picture.shape[:2] == shown_mask.shape:
-            if picture.shape[:2] == mask.shape:
+        if fits(shown_picture, shown_mask, convention.resize):
+            if fits(picture, mask, convention.resize):
                 raise InputError(
                     f"{picture_file}: either it or its mask {mask_file} is turned by an EXIF"
                     " orientation, which leaves open how they belong together; save both unturned"
                 )
             picture, mask = shown_picture, shown_mask
-    if picture.shape[:2] != mask.shape:
-        sizes = [f"{width} x {height}" for height, width in (picture.shape[:2], mask.shape)]
+    if not fits(picture, mask, convention.resize):
+        sizes = [f"{width} x {height}" for height, width in (picture.shape[:2], mask.shape[:2])]
+        wanted = "of one aspect ratio" if convention.resize else "the same"
+        way_out = "" if convention.resize or not fits(picture, mask, True) else ", or --mask-resize"
         raise InputError(
-            f"{picture_file}: is {sizes[0]}, its mask {mask_file} {sizes[1]}; they must be the same"
+            f"{picture_file}: is {sizes[0]}, its mask {mask_file} {sizes[1]}; they must be"
+            f" {wanted}{way_out}"
         )
-    lossy = mask_data.startswith(LOSSY_BEGINNINGS)
-    if not mask_data.startswith(JPEG):
-        check_opaque(mask_data, mask_file)
-    return picture, binary_mask(mask, mask_file, lossy)
+    mask = binary_mask(mask, mask_file, lossy, value)
+    if convention.inverted:
+        mask = 255 - mask
+    if mask.shape != picture.shape[:2]:
+        mask = cv2.resize(mask, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return picture, mask
+
+
+def fits(picture, mask, resize):
+    """Tell whether a mask has its picture's size; `resize`: or is less than a pixel from its shape.
+
+    picture, mask: arrays whose shapes begin with height and width.
+    """
+    (height, width), (mask_height, mask_width) = picture.shape[:2], mask.shape[:2]
+    if not resize:
+        return (height, width) == (mask_height, mask_width)
+    return abs(width * mask_height - height * mask_width) < max(height, width)
 
 
 def decode_both_ways(data, file, flags):
@@ -86,13 +194,23 @@ def decode_both_ways(data, file, flags):
     return stored, None if np.array_equal(stored, shown) else shown
 
 
-def check_opaque(data, file):
-    """Raise InputError for a mask whose alpha channel varies: grey levels would not tell it."""
+def check_channels(data, file, value):
+    """Raise InputError for a mask of which grey levels would not tell what it shows.
+
+    That is one whose alpha channel varies, and a coloured one where `value` is a grey value.
+    """
     mask = decode_image(data, file, cv2.IMREAD_UNCHANGED)
-    if mask.ndim == 3 and mask.shape[2] in (2, 4) and np.ptp(mask[..., -1]):
+    channels = 1 if mask.ndim == 2 else mask.shape[2]
+    if channels in (2, 4) and np.ptp(mask[..., -1]):
         raise InputError(
             f"{file}: mask is transparent in places; store it without an alpha channel, 0 and 255"
         )
+    if channels > 2 and isinstance(value, int):
+        blue, green, red = (mask[..., channel] for channel in range(3))
+        if not (np.array_equal(blue, green) and np.array_equal(green, red)):
+            raise InputError(
+                f"{file}: mask is in colour; name that of the polyp, --mask-value R,G,B"
+            )
 
 
 def reduce_pair(picture, mask, size):
@@ -107,14 +225,18 @@ def reduce_pair(picture, mask, size):
     return picture, (mask >= HALF).astype(np.uint8)[..., None]
 
 
-def binary_mask(mask, file, lossy):
+def binary_mask(mask, file, lossy, value=None):
     """Return a stored mask, 0/1 or 0/255, as (height, width) uint8 of 0 and 255.
 
     mask: (height, width); lossy: whether its format adds noise, which is then taken off 0/255.
     16 bits may also be 0/65535. Raises InputError, with the values it has, if it is anything else.
+    With a `value`, as MaskConvention has it, the pixels of that value become 255, all others 0; if
+    it is a colour, the mask is (height, width, 3), RGB.
     """
     if mask.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{file}: mask of type {mask.dtype}; store it with 8 bits, 0 and 255")
+    if value is not None:
+        return cv2.inRange(mask, value, value)
     wide = mask.dtype == np.uint16 and mask.max() > 255
     levels = (mask >> 8 if wide else mask).astype(np.uint8, copy=False)
     counts = cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel()
@@ -126,7 +248,10 @@ def binary_mask(mask, file, lossy):
     if between or not counts[255 - noise :].any():  # the latter: labels like 0 and 38
         values = [str(value) for value in np.unique(mask)]
         values = ", ".join(values if len(values) <= 8 else [*values[:4], "...", *values[-3:]])
-        raise InputError(f"{file}: mask is not two-valued, it has {values}; store 0 and 255")
+        raise InputError(
+            f"{file}: mask is not two-valued, it has {values}; store 0 and 255, or name the polyp's"
+            " value: --mask-value V, or R,G,B"
+        )
     return cv2.threshold(levels, HALF - 1, 255, cv2.THRESH_BINARY)[1]
 
 

@@ -1,102 +1,248 @@
 """Where pairs of a picture and its mask come from: an archive or two folders."""
 
+import argparse
+import io
+import re
+import shlex
+import stat
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from utils.files import InputError, file_sha256, read_file
-from utils.pictures import decode_pair, is_picture
+from utils.files import InputError, Progress, file_sha256, hold_back_stderr
+from utils.pictures import (
+    PLAIN,
+    MaskConvention,
+    check_bytes,
+    decode_pair,
+    is_damaged,
+    is_picture,
+    read_bytes,
+    tells_damage,
+)
+
+MAX_DIRECTORY = 20_000_000  # bytes of an archive's list of its files: some 200,000 of them
 
 
 class Source(NamedTuple):
     """Pairs that are decoded one by one.
 
     `decode(name)` returns a picture, (height, width, 3) uint8 RGB, and its mask, (height, width)
-    uint8 of 0 and 255. archive_sha256: hex digits, where the source is an archive.
+    uint8 of 0 and 255. `read(name)` returns the path and the bytes of the picture's file and of the
+    mask's, where there are files. convention: the masks'. archive_sha256: hex digits, where the
+    source is an archive.
     """
 
     label: str
     names: list
     decode: Callable
+    read: Callable | None = None
+    convention: MaskConvention = PLAIN
     archive_sha256: str | None = None
 
 
-def archive_source(path):
+class ArchiveFile(io.FileIO):
+    """An archive opened for reading, no more than MAX_DIRECTORY bytes of it at once.
+
+    zipfile reads the list of all files in one piece, and makes much more of it.
+    """
+
+    def read(self, size=-1):
+        """Return up to `size` bytes; raises InputError for more than MAX_DIRECTORY."""
+        if size > MAX_DIRECTORY:
+            raise InputError(f"{self.name}: holds too many files; remove what is no picture")
+        return super().read(size)
+
+    def __del__(self):
+        self.close()  # as ZipFile does with a file that it has opened itself
+
+
+@contextmanager
+def watch_decoders(source):
+    """Keep what decoders say from the user while the pairs of a source are decoded, in threads.
+
+    libjpeg fills what is damaged with grey, and says on stderr only that it did, not of which
+    file. If it did, they are decoded once more, one by one, and InputError names the first.
+    """
+    with hold_back_stderr() as held_back:
+        yield
+        damaged = tells_damage(held_back())
+    if damaged:
+        progress, files = Progress("looking for the damaged JPEG, pairs", len(source.names)), []
+        for name in source.names:
+            files += [file for file, data in source.read(name) if is_damaged(data, file)]
+            progress.advance()
+        others = f" ({len(files)} such files in all)" if len(files) > 1 else ""
+        raise InputError(
+            f"{files[0]}: a damaged JPEG, only a part of it is there; replace or remove it{others}"
+        )
+
+
+def archive_source(path, convention=PLAIN):
     """Return the pairs of a zip that holds .../images/NAME.* and .../masks/NAME.*.
 
-    Raises InputError if it is not a readable zip of that layout.
+    convention: the masks'. Nothing is unpacked but in memory, file by file, so it matters not where
+    a name points to. Raises InputError if it is not a readable zip of that layout.
     """
     try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a whole zip file"
+        archive = zipfile.ZipFile(ArchiveFile(path))
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "not a whole zip file"
         raise InputError(f"{path}: {reason}; download it again, or use --demo") from error
     members, files = {}, {"images": [], "masks": []}
-    for member in archive.namelist():
-        file = PurePosixPath(member)
-        members[file], kind = member, file.parent.name
-        if kind in files and file.parts[0] != "__MACOSX":
+    for member in archive.infolist():
+        file = PurePosixPath(member.filename)
+        kind = file.parent.name
+        if kind in files and file.parts[0] != "__MACOSX" and is_picture(file.name):
+            check_member(member, f"{path}: {file}")
+            if file in members:
+                raise InputError(f"{path}: {file} stands there twice; zip the folders again")
+            members[file] = member
             files[kind].append(file)
     for kind, found in files.items():
         if not found:
-            raise InputError(f"{path}: has no folder {kind}/; it takes .../images/ and .../masks/")
+            raise InputError(
+                f"{path}: has no folder {kind}/ with pictures; it takes .../images/ and .../masks/"
+            )
 
     def read(file):
         try:
-            return archive.read(members[file])
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            with archive.open(members[file]) as opened:
+                pieces = iter(lambda: opened.read(1 << 20), b"")
+                return b"".join(pieces)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: {file} is damaged ({error}); download it again") from error
 
-    source = paired_source(Path(path).name, files["images"], files["masks"], read)
+    source = paired_source(Path(path).name, files["images"], files["masks"], read, convention)
     return source._replace(archive_sha256=file_sha256(path))
 
 
-def folder_source(images, masks):
-    """Return the pairs of two folders, a picture and a mask for each file stem.
+def check_member(member, file):
+    """Raise InputError for a picture in an archive that cannot be read, or is too large unpacked.
 
-    Raises InputError if a folder is missing or holds no picture.
+    member: its ZipInfo. Its size holds: zipfile reads no more than that.
+    """
+    check_bytes(max(member.file_size, member.compress_size), file)
+    if member.flag_bits & 1:
+        raise InputError(f"{file} is encrypted; zip the folders again without a password")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise InputError(f"{file} is a link; zip the folders again with the pictures themselves")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"{file} is not packed by Deflate; zip the folders again")
+
+
+def folder_source(images, masks, convention=PLAIN):
+    """Return the pairs of two folders, which may be the same one, a picture and a mask each.
+
+    convention: the masks'. Raises InputError if a folder is missing or holds no picture.
     """
     files = []
     for folder in (images, masks):
         try:
-            entries = sorted(entry for entry in Path(folder).iterdir() if entry.is_file())
+            entries = sorted(Path(folder).iterdir())
+            entries = [entry for entry in entries if is_picture(entry.name) and entry.is_file()]
         except OSError as error:
             raise InputError(f"{folder}: {error.strerror}; name a folder of pictures") from error
-        if not any(is_picture(entry.name) for entry in entries):
+        if not entries:
             raise InputError(f"{folder}: holds no picture that OpenCV reads")
         files.append(entries)
-    return paired_source(f"{images} and {masks}", *files, read_file)
+    return paired_source(f"{images} and {masks}", *files, read_bytes, convention)
 
 
-def paired_source(label, images, masks, read):
+def paired_source(label, images, masks, read, convention=PLAIN):
     """Match pictures and masks by file stem; `read(file)` returns the bytes of either.
 
-    images, masks: paths of the kind that they come from, native ones or those of an archive.
-    Raises InputError for a doubled stem, for a missing or an extra partner, and for no pair at all.
+    images, masks: their paths, of the kind that they come from, native ones or those of an archive.
+    convention: the masks'; where it has a suffix, files without it are no masks, and those that
+    are masks no pictures. Raises InputError for a doubled stem, for a missing or an extra partner,
+    for a name with a line break or the like, and for no pair at all.
     """
+    suffix = convention.suffix
+    masks = [file for file in masks if file.stem.endswith(suffix)]
+    if suffix:
+        images = sorted(set(images) - set(masks))
     stems = []
-    for files in (images, masks):
+    for files, ending in ((images, ""), (masks, suffix)):
         by_stem = {}
         for file in files:
-            if not is_picture(file.name):
-                continue
-            if file.stem in by_stem:
-                raise InputError(f"{file}: same name as {by_stem[file.stem]}; remove one of them")
-            by_stem[file.stem] = file
+            stem = file.stem.removesuffix(ending)
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in stem):
+                raise InputError(f"{file}: has a character in its name that is no text; rename it")
+            if stem in by_stem:
+                raise InputError(f"{file}: same name as {by_stem[stem]}; remove one of them")
+            by_stem[stem] = file
         stems.append(by_stem)
     images, masks = stems
     for this, that, kind in ((images, masks, "mask"), (masks, images, "picture")):
         alone = sorted(this.keys() - that.keys())
         if alone:
             others = f" ({len(alone)} such files in all)" if len(alone) > 1 else ""
-            raise InputError(f"{this[alone[0]]}: has no {kind} of the same name{others}")
+            longer = sorted(stem for stem in that if stem.startswith(alone[0]))
+            way_out = ""
+            if kind == "mask" and longer:
+                flag = shlex.join(["--mask-suffix", longer[0].removeprefix(alone[0])])
+                way_out = f"; if {that[longer[0]].name} is it, add {flag}"
+            name = f"same name and {convention.suffix!r}" if convention.suffix else "same name"
+            raise InputError(f"{this[alone[0]]}: has no {kind} of the {name}{others}{way_out}")
     if not images:
         raise InputError(f"{label}: holds no pairs")
 
-    def decode(name):
-        files = images[name], masks[name]
-        return decode_pair(*map(read, files), *files)
+    def read_pair(name):
+        return [(file, read(file)) for file in (images[name], masks[name])]
 
-    return Source(label, sorted(images), decode)
+    def decode(name):
+        files, data = zip(*read_pair(name), strict=True)
+        return decode_pair(*data, *files, convention)
+
+    return Source(label, sorted(images), decode, read_pair, convention)
+
+
+# The flags of the scripts that take such masks
+
+
+def add_mask_arguments(parser):
+    """Give an argparse parser the flags of a MaskConvention."""
+    group = parser.add_argument_group(
+        "masks that are not 0 and 255, of the pictures' names and size"
+    )
+    group.add_argument(
+        "--mask-suffix", metavar="TEXT", default="", help="_mask where a_mask.png is that of a.jpg"
+    )
+    group.add_argument(
+        "--mask-value",
+        metavar="V",
+        type=grey_or_colour,
+        help="the value that is polyp, such as 38, or its colour, such as 255,0,0",
+    )
+    group.add_argument("--mask-inverted", action="store_true", help="that is what is no polyp")
+    group.add_argument(
+        "--mask-resize", action="store_true", help="bring smaller and larger ones to the picture's"
+    )
+
+
+def grey_or_colour(text):
+    """Return "V" as a number, 0 to 65535, and "R,G,B" as a tuple of three, 0 to 255."""
+    values = (
+        tuple(map(int, text.split(","))) if re.fullmatch(r"\d{1,5}(,\d{1,3}){0,2}", text) else ()
+    )
+    if len(values) == 1 and values[0] <= 65535:
+        return values[0]
+    if len(values) == 3 and max(values) <= 255:
+        return values
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is neither a value from 0 to 65535 nor a colour R,G,B, each from 0 to 255"
+    )
+
+
+def mask_convention(arguments):
+    """Return the MaskConvention of the flags that `add_mask_arguments` has added."""
+    return MaskConvention(
+        arguments.mask_suffix,
+        arguments.mask_value,
+        arguments.mask_inverted,
+        arguments.mask_resize,
+    )

@@ -1,0 +1,9 @@
+"""The rooms that the scripts share, and the most pixels that a picture may have."""
+
+import os
+
+MAX_PIXELS = 40_000_000  # of a picture or a mask; some 400 MB while a thread decodes it
+
+# OpenCV asks this of a picture's header, before it takes memory, and reads it once: when it is
+# loaded. Every room is behind this line; a script that reads pictures leaves OpenCV to the rooms.
+os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)
