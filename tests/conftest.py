@@ -1,9 +1,9 @@
 """The demo data set and a network trained on it, made once for all tests as a user makes them."""
 
-import cv2
 import pytest
 
 from shell import TINY, make_pair, run_script
+from utils.pictures import save_image
 
 
 @pytest.fixture
@@ -14,8 +14,8 @@ def folders(tmp_path):
         folder.mkdir()
     for number in range(20):
         picture, mask = make_pair(number)
-        cv2.imwrite(str(images / f"{number:02d}.png"), picture[..., ::-1])
-        cv2.imwrite(str(masks / f"{number:02d}.png"), mask)
+        save_image(images / f"{number:02d}.png", picture[..., ::-1])
+        save_image(masks / f"{number:02d}.png", mask)
     return images, masks
 
 

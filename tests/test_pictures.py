@@ -1,14 +1,28 @@
 """One pair: what counts as a mask, and what is left of both at another size."""
 
+import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image  # which comes with Matplotlib
 
+from shell import ROOT
+from utils import MAX_PIXELS
 from utils.files import InputError
-from utils.pictures import binary_mask, border_fraction, decode_pair, reduce_pair
+from utils.pictures import (
+    MaskConvention,
+    binary_mask,
+    border_fraction,
+    decode_image,
+    decode_pair,
+    read_picture,
+    reduce_pair,
+)
 
 
 def test_reduction_by_hand():
@@ -162,7 +176,12 @@ def grey_with_alpha(grey, alpha):
     height, width = grey.shape
     lines = np.zeros((height, 1 + 2 * width), np.uint8)
     lines[:, 1::2], lines[:, 2::2] = grey, alpha
-    header = struct.pack(">IIBBBBB", width, height, 8, 4, 0, 0, 0)
+    return png(width, height, 4, lines)
+
+
+def png(width, height, colour_type, lines):
+    """Return a PNG of 8 bits; lines: (height, 1 + bytes of a line) uint8, whatever its header."""
+    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     chunks = (b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -200,3 +219,229 @@ def test_the_border_is_the_outermost_pixels_once():
     assert border_fraction(mask) == 0
     mask[:, 0] = 1
     assert border_fraction(mask) == 4 / 12
+
+
+# What the README's table says of odd files
+
+COLOUR = (200, 30, 60)  # of shaded() below, where it is bright; grey 84
+
+
+def stored(image, file_format, **options):
+    """Return the bytes of a PIL image in a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def odd_files(bright, dark):
+    """Return the bytes of files of all odd kinds: `bright` at the left end, `dark` elsewhere."""
+    pixels = np.full((16, 24, 3), dark, np.uint8)
+    pixels[:, :6] = bright
+    image = Image.fromarray(pixels)
+    several = {"save_all": True, "append_images": [image.rotate(180)]}
+    wide = pixels[..., ::-1].astype(np.uint16) * 257
+    files = {
+        "palette": stored(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"),
+        "GIF": stored(image, "GIF"),
+        "CMYK TIFF": stored(image.convert("CMYK"), "TIFF"),
+        "16-bit PNG": cv2.imencode(".png", wide)[1].tobytes(),
+        "16-bit TIFF": cv2.imencode(".tif", wide)[1].tobytes(),
+        "opaque alpha": stored(image.convert("RGBA"), "PNG"),
+        "a broken colour profile": stored(image, "PNG", icc_profile=bytes(99)),
+    }
+    animations = {kind: stored(image, kind, **several) for kind in ("GIF", "PNG", "TIFF")}
+    return files | {f"several pictures in a {kind}": data for kind, data in animations.items()}
+
+
+ODD_PICTURES = odd_files(COLOUR, (0, 0, 0))
+ODD_MASKS = odd_files((255, 255, 255), (0, 0, 0))
+
+
+@pytest.mark.parametrize("kind", ODD_PICTURES)
+def test_odd_pictures_are_read_as_they_are_shown(kind, tmp_path, capfd):
+    path = tmp_path / "a\nb.png"
+    path.write_bytes(ODD_PICTURES[kind])
+    picture = read_picture(path)
+    assert (picture.shape, picture.dtype) == ((16, 24, 3), np.uint8)
+    np.testing.assert_allclose(picture[:, :6], np.broadcast_to(COLOUR, (16, 6, 3)), atol=1)
+    assert not picture[:, 6:].any()
+    assert capfd.readouterr().err == ""  # libpng warns of the profile
+
+
+@pytest.mark.parametrize("kind", ODD_MASKS)
+def test_odd_masks_are_read_as_they_are_shown(kind):
+    mask = decode_pair(ODD_PICTURES[kind], ODD_MASKS[kind], "a", "b")[1]
+    np.testing.assert_array_equal(mask, shaded(16, 24)[1])
+
+
+def test_a_cmyk_jpeg_is_read_in_its_colours(tmp_path):
+    image = Image.new("RGB", (24, 16), COLOUR).convert("CMYK")
+    (tmp_path / "a.jpg").write_bytes(stored(image, "JPEG", quality=95))
+    picture = read_picture(tmp_path / "a.jpg")
+    np.testing.assert_allclose(picture, np.broadcast_to(COLOUR, picture.shape), atol=3)
+
+
+def test_grey_pictures_become_three_equal_channels_and_transparency_is_left_out(tmp_path):
+    for mode in ("L", "LA", "RGBA"):
+        image = Image.new("RGB", (9, 9), (84, 84, 84)).convert(mode)
+        if mode != "L":
+            image.putalpha(0)
+        (tmp_path / "a.png").write_bytes(stored(image, "PNG"))
+        assert set(np.unique(read_picture(tmp_path / "a.png"))) == {84}
+
+
+def test_pictures_of_fractions_are_refused(tmp_path, capfd):
+    cv2.imwrite(str(tmp_path / "a.tif"), np.zeros((9, 9, 3), np.float32))
+    with pytest.raises(InputError, match=r"a\.tif: not a picture that OpenCV can decode; replace"):
+        read_picture(tmp_path / "a.tif")
+    assert capfd.readouterr().err == ""
+
+
+def test_an_orientation_in_a_tiff_counts_for_picture_and_mask():
+    picture, mask = (Image.fromarray(array) for array in shaded(16, 24))
+    files = [stored(image, "TIFF", tiffinfo={274: 6}) for image in (picture, mask)]
+    decoded = decode_pair(*files, "a.tif", "b.tif")
+    assert decoded[0].shape == (24, 16, 3)
+    assert_together(*decoded)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (1, 1)])
+def test_the_narrowest_pairs_are_taken(shape):
+    picture, mask = shaded(*shape)
+    picture, mask = decode_pair(encoded(picture, ".png"), encoded(mask, ".png"), "a", "b")
+    assert [array.shape for array in reduce_pair(picture, mask, 32)] == [(32, 32, 3), (32, 32, 1)]
+
+
+def claims(suffix, width, height):
+    """Return the bytes of a small picture that claims to be larger."""
+    data = bytearray(encoded(np.zeros((16, 24, 3), np.uint8), suffix))
+    place, layout = {".jpg": (data.find(b"\xff\xc0") + 5, ">HH"), ".bmp": (18, "<ii")}[suffix]
+    sides = (height, width) if suffix == ".jpg" else (width, height)
+    struct.pack_into(layout, data, place, *sides)
+    return bytes(data)
+
+
+TOO_LARGE = {
+    "PNG": png(60_000, 60_000, 2, np.zeros(9, np.uint8)),
+    "JPEG": claims(".jpg", 60_000, 60_000),
+    "BMP": claims(".bmp", 60_000, 60_000),
+    "12,000 x 9,000": png(12_000, 9_000, 0, np.zeros(9, np.uint8)),
+    "one too many": png(MAX_PIXELS // 1000, 1001, 0, np.zeros(9, np.uint8)),
+}
+
+
+@pytest.mark.parametrize("data", TOO_LARGE.values(), ids=TOO_LARGE)
+def test_too_many_pixels_are_refused_with_the_limit(data):
+    with pytest.raises(InputError, match="a: has too many pixels; the limit is 30,000,000: reduce"):
+        decode_image(data, "a", cv2.IMREAD_COLOR_RGB)
+
+
+@pytest.mark.parametrize("script", ["data_preprocessing", "evaluation"])
+def test_no_script_loads_opencv_before_the_limit_is_set(script, tmp_path):
+    """The limit is read when cv2 is loaded: a script that imports cv2 before utils has none."""
+    (tmp_path / "a.png").write_bytes(png(20_000, 20_000, 2, np.zeros(9, np.uint8)))
+    code = f"""
+import resource, sys, {script}
+from utils.files import InputError
+from utils.pictures import read_picture
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    read_picture(sys.argv[1])
+except InputError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    line = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    message, megabytes = done.stdout.splitlines()
+    assert "a.png: has too many pixels; the limit is 30,000,000" in message
+    assert int(megabytes) < 20
+
+
+def test_a_jpeg_that_is_half_grey_is_refused_and_its_decoder_silent(tmp_path, capfd):
+    picture = np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)
+    data, path = encoded(picture, ".jpg"), tmp_path / "a.jpg"
+    path.write_bytes(data)
+    assert read_picture(path).shape == (90, 90, 3)
+    path.write_bytes(data[: len(data) // 2] + b"\xff\xd9")
+    with pytest.raises(InputError, match=r"a\.jpg: a damaged JPEG, only a part of it is there"):
+        read_picture(path)
+    assert capfd.readouterr().err == ""
+
+
+# Masks of other conventions
+
+LABELS = np.repeat(np.uint8([[0, 38, 255, 1]]), 4, axis=0)
+RED, BLUE, BLACK = (255, 0, 0), (0, 0, 255), (0, 0, 0)
+COLOURS = np.repeat(np.uint8([[RED, BLUE, BLACK, RED]]), 4, axis=0)
+
+
+def read_mask(mask, convention, suffix=".png", size=None):
+    """Return one line of a mask that is read with a picture, of its own size or another."""
+    picture = np.zeros((*(size or mask.shape[:2]), 3), np.uint8)
+    mask = mask[..., ::-1] if mask.ndim == 3 else mask
+    files = encoded(picture, ".png"), encoded(np.ascontiguousarray(mask), suffix)
+    return decode_pair(*files, "a.png", "b.png", convention)[1][0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("mask", "convention", "line"),
+    [
+        (LABELS, MaskConvention(value=38), [0, 255, 0, 0]),
+        (LABELS, MaskConvention(value=38, inverted=True), [255, 0, 255, 255]),
+        (LABELS, MaskConvention(value=0, inverted=True), [0, 255, 255, 255]),
+        (LABELS, MaskConvention(value=7), [0, 0, 0, 0]),
+        (LABELS.astype(np.uint16) * 256, MaskConvention(value=38 * 256), [0, 255, 0, 0]),
+        (np.dstack([LABELS] * 3), MaskConvention(value=38), [0, 255, 0, 0]),
+        (COLOURS, MaskConvention(value=RED), [255, 0, 0, 255]),
+        (COLOURS, MaskConvention(value=BLACK, inverted=True), [255, 255, 0, 255]),
+        (LABELS, MaskConvention(value=(38, 38, 38)), [0, 255, 0, 0]),
+        (np.uint8([[0, 255]]), MaskConvention(inverted=True), [255, 0]),
+    ],
+)
+def test_a_value_a_colour_or_the_rest_is_polyp(mask, convention, line):
+    assert read_mask(mask, convention) == line
+
+
+def test_a_colour_of_a_palette_is_polyp():
+    data = stored(Image.fromarray(COLOURS).convert("P", palette=Image.Palette.ADAPTIVE), "PNG")
+    picture = encoded(np.zeros((4, 4, 3), np.uint8), ".png")
+    mask = decode_pair(picture, data, "a", "b", MaskConvention(value=RED))[1]
+    assert mask[0].tolist() == [255, 0, 0, 255]
+    with pytest.raises(
+        InputError, match="b: mask is in colour; name that of the polyp, --mask-val"
+    ):
+        decode_pair(picture, data, "a", "b", MaskConvention(value=38))
+
+
+def test_masks_of_another_size_are_brought_to_the_pictures_by_their_nearest_pixels():
+    mask, resize = np.uint8([[0, 255]]), MaskConvention(resize=True)
+    assert read_mask(mask, resize, size=(3, 6)) == [0, 0, 0, 255, 255, 255]
+    larger = np.repeat(np.repeat(mask, 3, axis=0), 3, axis=1)
+    assert read_mask(larger, resize, size=(1, 2)) == [0, 255]
+    halved = np.zeros((264, 311), np.uint8)
+    assert len(read_mask(halved, resize, size=(529, 622))) == 622
+    with pytest.raises(InputError, match=r"is 622 x 529, its mask b\.png 311 x 264; they must"):
+        read_mask(halved, MaskConvention(), size=(529, 622))
+    with pytest.raises(InputError, match=r"3 x 4, its mask b\.png 2 x 1; they must be of one"):
+        read_mask(mask, resize, size=(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("mask", "convention", "flag"),
+    [
+        (LABELS, MaskConvention(), "--mask-value V, or R,G,B"),
+        (COLOURS, MaskConvention(), "--mask-value V, or R,G,B"),
+        (COLOURS, MaskConvention(value=76), "--mask-value R,G,B"),
+        (np.zeros((2, 3), np.uint8), MaskConvention(), "--mask-resize"),
+    ],
+)
+def test_the_line_that_refuses_a_mask_names_the_flag_that_reads_it(mask, convention, flag):
+    size = (4, 6) if flag == "--mask-resize" else None
+    with pytest.raises(InputError, match=f"b.png.*{flag}$"):
+        read_mask(mask, convention, size=size)
+
+
+def test_a_label_in_a_format_that_may_change_values_is_refused():
+    with pytest.raises(InputError, match=r"b\.png: its format may change values, so --mask-value"):
+        read_mask(LABELS, MaskConvention(value=38), ".jpg")
