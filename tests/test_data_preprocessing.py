@@ -298,6 +298,31 @@ def test_the_script_prepares_ones_own_pictures(folders, tmp_path):
     assert "20 of 20 masks look inverted" in done.stdout
 
 
+def test_masks_of_another_convention_are_prepared_and_written_down(folders, tmp_path, monkeypatch):
+    images, masks = folders
+    for path in list(masks.iterdir()):
+        labels = np.where(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), 38, 7)[::2, ::2]
+        replace(masks / f"{path.stem}_mask.PNG", labels)
+        path.unlink()
+    line = ["data_preprocessing.py", "--images", images, "--masks", masks, "--data", tmp_path / "a"]
+    line += ["--mask-suffix", "_mask", "--mask-value", "7", "--mask-inverted", "--mask-resize"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in line])
+    data.main()
+    expected = [cv2.resize(make_pair(n)[1][::2, ::2], (50, 40), interpolation=0) for n in (0, 19)]
+    for row, mask in zip((0, 19), expected, strict=True):
+        stored = np.load(tmp_path / "a/masks.npy", mmap_mode="r")[row]
+        np.testing.assert_array_equal(stored, reduce_pair(make_pair(row)[0], mask, 128)[1])
+    convention = {"suffix": "_mask", "value": 7, "inverted": True, "resize": True}
+    assert load_summary(tmp_path / "a")["mask_convention"] == convention
+
+
+def test_a_convention_without_masks_of_ones_own_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["data_preprocessing.py", "--demo", "--mask-inverted"])
+    with pytest.raises(SystemExit, match="2"):
+        data.main()
+    assert "is for masks of your own: add --images and --masks" in capsys.readouterr().err
+
+
 def splits_of(folder):
     """Return the names, groups, splits and folds of a prepared data set, as four arrays."""
     with open(folder / "splits.csv", newline="") as file:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from shell import ROOT
-from utils.files import PART, InputError, lock_folder, replace_files
+from utils.files import PART, InputError, fail, lock_folder, one_line, replace_files
 
 NAMES = ("a.npy", "b.csv", "mark.json")
 
@@ -180,3 +180,12 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
     process.wait()
     with lock_folder(tmp_path):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_message_is_one_line_whatever_a_files_name_holds(capsys):
+    names = {"a\nb": "a\\nb", "\x1b[2J": "\\x1b[2J", "\u2028": "\\u2028", "息肉 ä": "息肉 ä"}
+    names[os.fsdecode(b"\xe4")] = "\\udce4"
+    for name, shown in names.items():
+        assert one_line(name) == shown
+        assert fail(InputError(f"{name}: is empty"), status=2) == 2
+        assert capsys.readouterr().err.endswith(f": {shown}: is empty\n")
