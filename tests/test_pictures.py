@@ -332,7 +332,7 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("data", TOO_LARGE.values(), ids=TOO_LARGE)
 def test_too_many_pixels_are_refused_with_the_limit(data):
-    with pytest.raises(InputError, match="a: has too many pixels; the limit is 30,000,000: reduce"):
+    with pytest.raises(InputError, match="a: has too many pixels; the limit is 24,000,000: reduce"):
         decode_image(data, "a", cv2.IMREAD_COLOR_RGB)
 
 
@@ -354,7 +354,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     line = [sys.executable, "-c", code, str(tmp_path / "a.png")]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
     message, megabytes = done.stdout.splitlines()
-    assert "a.png: has too many pixels; the limit is 30,000,000" in message
+    assert "a.png: has too many pixels; the limit is 24,000,000" in message
     assert int(megabytes) < 20
 
 

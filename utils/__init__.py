@@ -2,7 +2,7 @@
 
 import os
 
-MAX_PIXELS = 30_000_000  # of a picture or a mask; up to 450 MB while a thread decodes a pair
+MAX_PIXELS = 24_000_000  # of a picture or a mask; up to 430 MB while a thread decodes a pair
 
 # OpenCV asks this of a picture's header, before it takes memory, and reads it once: when it is
 # loaded. Every room is behind this line; a script that reads pictures leaves OpenCV to the rooms.
