@@ -152,14 +152,22 @@ def test_arrays_that_end_too_early_are_named(demo, tmp_path):
         dataset.load_split("test", tmp_path / "cut")
 
 
+SUMMARY = {
+    "source": "made up",
+    "sha256": "0",
+    "image_size": 16,
+    "pairs": {"train": 2, "validation": 1, "test": 1},
+    "polyp_fraction": {"train": 0.0, "validation": 0.0, "test": 0.0},
+}
+
+
 @pytest.fixture
 def small(tmp_path):
     """Return a folder with a data set of four pairs of 16 x 16."""
     write_splits(tmp_path / "splits.csv", GOOD_LINES)
     np.save(tmp_path / "images.npy", np.zeros((4, 16, 16, 3), np.uint8))
     np.save(tmp_path / "masks.npy", np.zeros((4, 16, 16, 1), np.uint8))
-    summary = {"source": "made up", "image_size": 16, "pairs": {}, "polyp_fraction": {}}
-    (tmp_path / "dataset.json").write_text(json.dumps(summary | {"sha256": "0"}))
+    (tmp_path / "dataset.json").write_text(json.dumps(SUMMARY))
     assert dataset.load_split("train", tmp_path).names == ["a", "b"]
     return tmp_path
 

@@ -90,33 +90,6 @@ def test_the_constants_can_be_worked_with(monkeypatch):
     train.check_constants()
 
 
-def test_backups_come_newest_first_and_by_phase(tmp_path):
-    assert train.backups(tmp_path, "bce") == []
-    (tmp_path / "resume").mkdir()
-    for name in ("bce-00009", "bce-00010", "bce-00123", "dice-00300"):
-        (tmp_path / "resume" / f"{name}.weights.h5").touch()
-    assert [epoch for epoch, _ in train.backups(tmp_path, "bce")] == [123, 10, 9]
-    assert [path.name for _, path in train.backups(tmp_path, "dice")] == ["dice-00300.weights.h5"]
-
-
-def test_a_damaged_backup_costs_an_epoch_and_two_end_in_a_line(tmp_path, capsys):
-    network = build_unet(size=32, filters=1)
-    assert train.restore(network, tmp_path, "bce") == 0
-    (tmp_path / "resume").mkdir()
-    paths = [tmp_path / "resume" / f"bce-0000{epoch}.weights.h5" for epoch in (1, 2)]
-    for epoch, path in enumerate(paths, start=1):
-        network.get_layer("polyp").bias.assign([float(epoch)])
-        network.save_weights(path)
-    assert train.restore(network, tmp_path, "bce") == 2
-    paths[1].write_bytes(paths[1].read_bytes()[:3000])
-    assert train.restore(network, tmp_path, "bce") == 1
-    assert float(network.get_layer("polyp").bias[0]) == 1
-    assert capsys.readouterr().out == f"{paths[1]}: is damaged, and left out\n"
-    paths[0].write_bytes(b"")
-    with pytest.raises(InputError, match="resume: no backup can be read"):
-        train.restore(network, tmp_path, "bce")
-
-
 def test_a_loss_that_is_not_finite_ends_the_training():
     with pytest.raises(SystemExit, match="epoch 2 is not finite; try a lower learning rate"):
         train.check_health(make_rows([0.1, 0.2], loss=math.nan), "bce")
