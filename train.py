@@ -24,7 +24,7 @@ from pathlib import Path
 import cv2
 
 from utils.augmentation import Pairs, make_generator
-from utils.backups import KEPT, RESUME, backups, drop_backups, restore, save_backup
+from utils.backups import KEPT, RESUME, drop_backups, restore, save_backup
 from utils.constants import check_choice, check_number, check_whole, constant_error
 from utils.dataset import load_split, load_summary
 from utils.devices import describe_machine, make_strategy, start_tensorflow
@@ -219,7 +219,7 @@ class EpochKeeper:
         if time.monotonic() - self.drawn > DRAWING_INTERVAL:
             save_curves(self.folder / "curves.png", self.rows, THRESHOLD)
             self.drawn = time.monotonic()
-        save_backup(self.model, self.folder, self.phase, epoch + 1)
+        save_backup(self.folder, self.phase, epoch + 1, self.model, self.model.optimizer)
 
 
 def make_optimizer(settings, phase, steps):
@@ -312,18 +312,21 @@ def train_phase(keeper, loss, settings, strategy):
 
     model, folder, phase, pairs = keeper.model, keeper.folder, keeper.phase, keeper.pairs
     epochs = settings[f"{phase}_epochs"]
-    if not epochs:
+    done = [row["phase"] for row in keeper.rows]
+    if not epochs or (phase == "bce" and "dice" in done):
         return
     with strategy.scope():
-        if phase == "dice" and not backups(folder, phase):
-            restore(model, folder, "bce")
         optimizer = make_optimizer(settings, phase, epochs * len(pairs))
         compile_unet(model, loss, optimizer, settings["threshold"])
-        epoch = restore(model, folder, phase)
-    ahead = sum(row["phase"] == phase for row in keeper.rows) - epoch
-    if not 0 <= ahead <= KEPT:  # written down, but not backed up, and the one before is damaged
-        lacking = "history.csv" if ahead < 0 else RESUME
-        raise InputError(f"{folder / lacking}: lacks epochs of phase {phase}; --fresh begins anew")
+        epoch = restore(folder, phase, model, optimizer)
+        if phase == "dice" and not epoch:
+            lacking = restore(folder, "bce", model) < settings["bce_epochs"]
+        else:  # two epochs may be written down and not backed up: the last, and a damaged one
+            lacking = done.count(phase) - epoch > KEPT
+    if lacking:
+        raise InputError(f"{folder / RESUME}: lacks a whole backup; --fresh begins anew")
+    if epoch > done.count(phase):
+        raise InputError(f"{folder / 'history.csv'}: lacks epochs; --fresh begins anew")
     if epoch == epochs:
         return
     print(f"{phase}: {epochs - epoch} epochs of {len(pairs)} steps", flush=True)

@@ -1,8 +1,11 @@
 """What tests share: running scripts as a user does, and small made-up data."""
 
 import csv
+import os
+import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +54,27 @@ def make_rows(scores, phase="bce", fraction=0.1, loss=0.5):
     return [
         common | {"epoch": epoch + 1, "val_dice_score": score} for epoch, score in enumerate(scores)
     ]
+
+
+@contextmanager
+def full_disk(size):
+    """Let no file grow beyond `size` bytes meanwhile: the system refuses it as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def no_rights():
+    """Be nobody meanwhile, if one is root, whom no right of a file would stop."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)

@@ -17,57 +17,55 @@ def backups(folder, phase):
     return [(int(path.stem.removeprefix(f"{phase}-")), path) for path in paths]
 
 
-def variables(model):
-    """Return a compiled or uncompiled model's variables by the names they have in a backup."""
-    optimizer = getattr(model, "optimizer", None)  # which Keras sets when it compiles
+def variables(model, optimizer=None):
+    """Return the variables of a model, and of its optimizer if it is given, by name."""
     parts = {"weights": model.weights, "optimizer": optimizer.variables if optimizer else []}
     return {f"{part}{n}": v for part, those in parts.items() for n, v in enumerate(those)}
 
 
-def save_backup(model, folder, phase, epoch):
+def save_backup(folder, phase, epoch, model, optimizer):
     """Write the backup of an epoch, and remove all but the KEPT newest of its phase.
 
-    In NumPy's format: it has checksums. HDF5, which Keras writes, has none, and a full disk makes
-    its library end the process.
+    In NumPy's format, which has checksums. HDF5, which Keras writes, has none, and on a full disk
+    its library crashes.
     """
     with write_beside(folder / RESUME / f"{phase}-{epoch:05d}.npz") as beside:
-        np.savez(beside, **{name: v.numpy() for name, v in variables(model).items()})
+        np.savez(beside, **{name: v.numpy() for name, v in variables(model, optimizer).items()})
     for _, older in backups(folder, phase)[KEPT:]:
         older.unlink()
 
 
-def restore(model, folder, phase):
-    """Give a model the newest backup of a phase that can be read; return its epoch, 0 without one.
+def restore(folder, phase, model, optimizer=None):
+    """Give a model, and its optimizer, what the newest backup of a phase holds that can be read.
 
-    A model that is not compiled takes the weights alone. A backup that is damaged is told of on
-    stdout. Raises InputError if there are backups, and none can be read.
+    Returns its epoch, 0 without one, which leaves both as they are. A backup that is damaged is
+    told of on stdout.
     """
-    found = backups(folder, phase)
-    for epoch, path in found:
+    targets, damaged = variables(model, optimizer), False
+    for epoch, path in backups(folder, phase):
         try:
-            values = read_backup(path, model)
+            values = read_backup(path, targets)
         except InputError as error:
             print(error, flush=True)
-        else:
-            if path != found[0][1]:
-                print(f"{path}: taken instead", flush=True)
-            for name, variable in variables(model).items():
-                variable.assign(values[name])
-            return epoch
-    if found:
-        raise InputError(f"{folder / RESUME}: no backup can be read; --fresh begins anew")
+            damaged = True
+            continue
+        if damaged:
+            print(f"{path}: taken instead", flush=True)
+        for name, variable in targets.items():
+            variable.assign(values[name])
+        return epoch
     return 0
 
 
-def read_backup(path, model):
-    """Return what a backup holds for a model's `variables`, arrays of their shapes and dtypes.
+def read_backup(path, targets):
+    """Return arrays of a backup by the names of `targets`, as from `variables`, which they fit.
 
     Raises InputError for a file that is damaged, or of another network. Objects of Python, which
     could bring code, are never loaded.
     """
     with reading(path, "left out"), np.load(path, allow_pickle=False) as file:
-        values = {name: file[name] for name in variables(model)}
-        for name, variable in variables(model).items():
+        values = {name: file[name] for name in targets}
+        for name, variable in targets.items():
             if (values[name].shape, values[name].dtype) != (variable.shape, variable.dtype):
                 raise ValueError
     return values

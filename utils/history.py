@@ -36,11 +36,13 @@ def read_history(path):
                 {column: types.get(column, float)(value) for column, value in row.items()}
                 for row in reader
             ]
+            file.seek(0)
+            ended = file.read().endswith("\n")  # or the last number may lack digits
         found = [(row["phase"], row["epoch"]) for row in rows]
         phases = [phase for phase, _ in found]
         whole = [(phase, n + 1) for phase in ("bce", "dice") for n in range(phases.count(phase))]
         numbers = [row[column] for row in rows for column in MEASURED]
-        if found != whole or not all(map(math.isfinite, numbers)):
+        if not ended or found != whole or not all(map(math.isfinite, numbers)):
             raise ValueError
     return rows
 
