@@ -227,6 +227,8 @@ def load_unet(path, precision="float32"):
     0 to 1. Raises ValueError, in one line that names the file, if there is none, if Keras cannot
     load it, and if it is a network of another shape, or of weights that are not finite.
     """
+    if Path(path).is_dir():
+        raise ValueError(f"{path}: is a folder, not a trained model; move it away")
     if not Path(path).is_file():
         raise ValueError(f"{path}: no trained model there yet; run python train.py")
     try:

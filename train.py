@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from utils.augmentation import Pairs, make_generator
 from utils.backups import KEPT, RESUME, drop_backups, restore, save_backup
@@ -105,6 +106,7 @@ WORKERS = 2  # threads that augment while the network computes
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
 PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
+ADVICE = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
 OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
 
 
@@ -162,22 +164,30 @@ def save_augmented(path, pairs, count=8):
     save_sheet(path, rows, titles, "The first training pairs of the first epoch")
 
 
+def check_weights(model, epoch):
+    """End the training, with status 1 and a line, if a weight is no number.
+
+    The loss may still be finite: a ReLU makes 0 of what is no number.
+    """
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        sys.exit(f"train.py: the weights of epoch {epoch} are not finite; {ADVICE}")
+
+
 def check_health(rows, phase):
     """End the training, with status 1 and a line, if it has broken down.
 
     It has if the last loss is not finite, or if COLLAPSED_EPOCHS in a row called no pixel of the
     validation split polyp, or all of them.
     """
-    advice = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
     last = rows[-1]
     if not (math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])):
-        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {advice}")
+        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {ADVICE}")
     recent = [row for row in rows if row["phase"] == phase][-COLLAPSED_EPOCHS:]
     varied = any(0 < row["val_predicted_fraction"] < 1 for row in recent)
     if len(recent) == COLLAPSED_EPOCHS and not varied:
         sys.exit(
             "train.py: no polyp predicted on the validation split, or nothing else, for"
-            f" {COLLAPSED_EPOCHS} epochs: the network has collapsed; {advice}"
+            f" {COLLAPSED_EPOCHS} epochs: the network has collapsed; {ADVICE}"
         )
 
 
@@ -212,6 +222,7 @@ class EpochKeeper:
         row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
         self.rows.append(row)
         check_health(self.rows, self.phase)
+        check_weights(self.model, epoch + 1)
         if best_row(self.rows) is row:
             with write_beside(self.folder / "unet.keras") as beside:
                 save_model(self.model, beside)

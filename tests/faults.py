@@ -32,17 +32,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
 
 from server import serve
+from utils.files import InputError, file_sha256
 
 SIGNALS = {name: getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")}
 PATIENCE = 300  # seconds until a child counts as hanging; nothing here takes ten on an idle machine
 SMALL = {"data_preprocessing": {"IMAGE_SIZE": 32, "DEMO_PAIRS": 20}}
 TRAIN = ["--filters", "1", "--epochs", "3", "2"]
-TRAINED = {"unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"}
-SCORED = {"metrics.json", "per_image.csv", "predictions.png", "precision_recall.png"}
-SCORED |= {"dice_histogram.png", "dice_by_size.png"}
 
 
 class FaultError(Exception):

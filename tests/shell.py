@@ -13,6 +13,7 @@ import numpy as np
 from utils.dataset import Split
 
 ROOT = Path(__file__).parents[1]
+OFFLINE = os.environ | {"PYTHONPATH": str(ROOT / "tests/offline")}  # see sitecustomize.py there
 TINY = ["--filters", "2", "--epochs", "3", "2"]
 
 
@@ -21,6 +22,8 @@ def command(script, *arguments):
 
 
 def run_script(script, *arguments, **options):
+    """Run a script as a user does, but that no socket may be opened."""
+    options = {"env": OFFLINE} | options
     return subprocess.run(
         command(script, *arguments), capture_output=True, text=True, check=False, **options
     )
