@@ -400,10 +400,12 @@ def collect_settings(arguments, summary):
 def earlier_training(folder, settings):
     """Return config.json of the training that a folder holds, or None if it holds none.
 
-    Raises InputError if it is one of other settings, or cannot be read.
+    Raises InputError if it is one of other settings, or of unknown ones, or cannot be read.
     """
     path = folder / "config.json"
     if not path.exists():
+        if (folder / "history.csv").exists():
+            raise InputError(f"{path}: is missing, and belongs to history.csv; --fresh begins anew")
         return None
     with reading(path, "--fresh begins anew in its folder"):
         config = json.loads(path.read_text())

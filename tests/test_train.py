@@ -179,6 +179,13 @@ def test_a_folder_in_a_files_place_is_named_by_a_fresh_start(tmp_path):
         train.begin(tmp_path, {}, {}, fresh=True)
 
 
+def test_a_training_of_unknown_settings_does_not_go_on(tmp_path):
+    assert train.earlier_training(tmp_path, {}) is None
+    (tmp_path / "history.csv").touch()
+    with pytest.raises(InputError, match=r"config\.json: is missing.*; --fresh begins anew"):
+        train.earlier_training(tmp_path, {})
+
+
 @pytest.mark.parametrize(("fraction", "kind"), [(0.0, "empty"), (1.0, "full")])
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_masks_that_are_all_the_same_are_refused(split, fraction, kind):
