@@ -6,6 +6,7 @@ The network takes pictures of 0 to 255 as they are, and returns each pixel's pro
 """
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -231,6 +232,8 @@ def load_unet(path, precision="float32"):
         raise ValueError(f"{path}: is a folder, not a trained model; move it away")
     if not Path(path).is_file():
         raise ValueError(f"{path}: no trained model there yet; run python train.py")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{path}: cannot be read; get the right to read it")
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # whatever the reader of a damaged zip, JSON or HDF5 stumbles over

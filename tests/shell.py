@@ -13,7 +13,8 @@ import numpy as np
 from utils.dataset import Split
 
 ROOT = Path(__file__).parents[1]
-OFFLINE = os.environ | {"PYTHONPATH": str(ROOT / "tests/offline")}  # see sitecustomize.py there
+PATHS = [str(ROOT / "tests/offline"), os.environ.get("PYTHONPATH")]
+OFFLINE = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, PATHS))}  # see sitecustomize.py
 TINY = ["--filters", "2", "--epochs", "3", "2"]
 
 
