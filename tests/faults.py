@@ -89,8 +89,10 @@ class Bench:
     def __init__(self, folder, heavy=True):
         self.folder, self.log = Path(folder), Path(folder) / "log"
         self.context = multiprocessing.get_context("forkserver")
-        scripts = ["train", "evaluation", "model", "tensorflow"] if heavy else []
-        self.context.set_forkserver_preload(["data_preprocessing", *scripts])
+        preloaded = ["data_preprocessing", "utils.figures", "sklearn.cluster"]
+        preloaded += ["sklearn.neighbors", "sklearn.model_selection"]
+        preloaded += ["train", "evaluation", "model", "tensorflow"] if heavy else []
+        self.context.set_forkserver_preload(preloaded)
         self.seconds = {}
         self.undisturbed(self.prepare(self.folder / "data"))
         if heavy:

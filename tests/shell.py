@@ -23,7 +23,7 @@ def command(script, *arguments):
 
 
 def run_script(script, *arguments, **options):
-    """Run a script as a user does, but that no socket may be opened."""
+    """Run a script as a user does, but without a network."""
     options = {"env": OFFLINE} | options
     return subprocess.run(
         command(script, *arguments), capture_output=True, text=True, check=False, **options

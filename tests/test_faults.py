@@ -5,6 +5,6 @@ import faults
 
 def test_kills_full_disks_and_bad_servers_end_in_the_same_data_set(tmp_path):
     kinds = ("kill", "fill", "fetch")
-    counts, failures = faults.run_cases(tmp_path, 6, 0, kinds, ["data_preprocessing"])
+    counts, failures = faults.run_cases(tmp_path, 3, 0, kinds, ["data_preprocessing"])
     assert failures == []
-    assert sum(counts.values()) == 6
+    assert sum(counts.values()) == 3
