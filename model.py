@@ -6,9 +6,8 @@ The network takes pictures of 0 to 255 as they are, and returns each pixel's pro
 """
 
 import argparse
+import os
 import re
-import zipfile
-import zlib
 from pathlib import Path
 
 import keras
@@ -227,15 +226,17 @@ def load_unet(path, precision="float32"):
 
     Returns a Keras model from (batch, size, size, 3), 0 to 255, to (batch, size, size, 1) float32,
     0 to 1. Raises ValueError, in one line that names the file, if there is none, if Keras cannot
-    load it, and if it is a network of another shape.
+    load it, and if it is a network of another shape, or of weights that are not finite.
     """
+    if Path(path).is_dir():
+        raise ValueError(f"{path}: is a folder, not a trained model; move it away")
     if not Path(path).is_file():
         raise ValueError(f"{path}: no trained model there yet; run python train.py")
-    # A damaged .keras file, a zip of JSON and HDF5, raises whatever the reader that met it raises
-    broken = (ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, RuntimeError)
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{path}: cannot be read; get the right to read it")
     try:
         model = keras.models.load_model(path, compile=False)
-    except (*broken, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # whatever the reader of a damaged zip, JSON or HDF5 stumbles over
         unknown = re.search(r"Could not locate class '(\w+)'", str(error))
         if "`Lambda` layer" in str(error):
             problem = "holds a Lambda layer, which is code that Keras does not run from a file"
@@ -251,6 +252,10 @@ def load_unet(path, precision="float32"):
             f"{path}: a network from {shapes[0]} to {shapes[1]}, not from square RGB pictures,"
             " (None, size, size, 3), to one probability a pixel, (None, size, size, 1);"
             " train one with python train.py"
+        )
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise ValueError(
+            f"{path}: holds weights that are no numbers; train it again with python train.py"
         )
     ours = {layer.name for layer in model.layers}.issuperset({"rescaling", "polyp"})
     return round_weights(model) if ours and precision == "mixed_bfloat16" else model

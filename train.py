@@ -17,14 +17,15 @@ import argparse
 import json
 import math
 import shlex
-import shutil
 import sys
 import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from utils.augmentation import Pairs, make_generator
+from utils.backups import KEPT, RESUME, drop_backups, restore, save_backup
 from utils.constants import check_choice, check_number, check_whole, constant_error
 from utils.dataset import load_split, load_summary
 from utils.devices import describe_machine, make_strategy, start_tensorflow
@@ -35,6 +36,7 @@ from utils.files import (
     file_sha256,
     input_errors,
     lock_folder,
+    reading,
     run,
     write_beside,
 )
@@ -103,13 +105,15 @@ WORKERS = 2  # threads that augment while the network computes
 
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
+PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
+ADVICE = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
 OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
 
 
 def check_constants():
     """Raise InputError for a constant above that cannot be worked with."""
     file = "train.py"
-    check_choice("PRECISION", PRECISION, file, ["auto", "float32", "mixed_bfloat16"])
+    check_choice("PRECISION", PRECISION, file, PRECISIONS)
     check_choice("OPTIMIZER", OPTIMIZER, file, ["muon", "adam"])
     for name in ("STANDARDIZED", "DECAY"):
         check_choice(name, globals()[name], file, [True, False])
@@ -133,6 +137,18 @@ def check_constants():
         check_number(f"COLOURS[{name!r}]", extent, file, least=0, below=1)
 
 
+def check_masks(summary, data_dir):
+    """Raise InputError if all masks of a split are empty, or full: there is nothing to learn."""
+    for split in ("train", "validation"):
+        fraction = summary["polyp_fraction"][split]
+        if fraction in (0, 1):
+            kind = "full" if fraction else "empty"
+            raise InputError(
+                f"{data_dir}: all masks of the split {split} are {kind}, so nothing can be learnt;"
+                " prepare it with the right masks, or with another split by --splits FILE"
+            )
+
+
 def save_augmented(path, pairs, count=8):
     """Save a sheet of the first training pairs as they are, and as the network sees them."""
     images, masks = pairs.batch(0)
@@ -148,21 +164,30 @@ def save_augmented(path, pairs, count=8):
     save_sheet(path, rows, titles, "The first training pairs of the first epoch")
 
 
+def check_weights(model, epoch):
+    """End the training, with status 1 and a line, if a weight is no number.
+
+    The loss may still be finite: a ReLU makes 0 of what is no number.
+    """
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        sys.exit(f"train.py: the weights of epoch {epoch} are not finite; {ADVICE}")
+
+
 def check_health(rows, phase):
     """End the training, with status 1 and a line, if it has broken down.
 
     It has if the last loss is not finite, or if COLLAPSED_EPOCHS in a row called no pixel of the
-    validation split polyp.
+    validation split polyp, or all of them.
     """
-    advice = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
     last = rows[-1]
     if not (math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])):
-        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {advice}")
+        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {ADVICE}")
     recent = [row for row in rows if row["phase"] == phase][-COLLAPSED_EPOCHS:]
-    if len(recent) == COLLAPSED_EPOCHS and not any(r["val_predicted_fraction"] for r in recent):
+    varied = any(0 < row["val_predicted_fraction"] < 1 for row in recent)
+    if len(recent) == COLLAPSED_EPOCHS and not varied:
         sys.exit(
-            f"train.py: no polyp predicted on the validation split for {COLLAPSED_EPOCHS} epochs:"
-            f" the network has collapsed; {advice}"
+            "train.py: no polyp predicted on the validation split, or nothing else, for"
+            f" {COLLAPSED_EPOCHS} epochs: the network has collapsed; {ADVICE}"
         )
 
 
@@ -197,6 +222,7 @@ class EpochKeeper:
         row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
         self.rows.append(row)
         check_health(self.rows, self.phase)
+        check_weights(self.model, epoch + 1)
         if best_row(self.rows) is row:
             with write_beside(self.folder / "unet.keras") as beside:
                 save_model(self.model, beside)
@@ -204,38 +230,7 @@ class EpochKeeper:
         if time.monotonic() - self.drawn > DRAWING_INTERVAL:
             save_curves(self.folder / "curves.png", self.rows, THRESHOLD)
             self.drawn = time.monotonic()
-        path = self.folder / "resume" / f"{self.phase}-{epoch + 1:05d}.weights.h5"
-        with write_beside(path) as beside:
-            self.model.save_weights(beside)
-        for _, older in backups(self.folder, self.phase)[2:]:
-            older.unlink()
-
-
-def backups(folder, phase):
-    """Return the epochs and the files of a phase's backups, the newest first.
-
-    Two are kept: each holds weights and optimizer, and may be damaged while nobody looks.
-    """
-    paths = sorted((folder / "resume").glob(f"{phase}-*.weights.h5"), reverse=True)
-    return [(int(path.name.removeprefix(f"{phase}-").split(".")[0]), path) for path in paths]
-
-
-def restore(model, folder, phase):
-    """Give a model the newest backup of a phase that can be read; return its epoch, 0 without one.
-
-    Raises InputError if there are backups, and none can be read.
-    """
-    found = backups(folder, phase)
-    for epoch, path in found:
-        try:
-            model.load_weights(path)
-        except (OSError, ValueError, KeyError, RuntimeError):
-            print(f"{path}: is damaged, and left out")
-        else:
-            return epoch
-    if found:
-        raise InputError(f"{folder / 'resume'}: no backup can be read; --fresh begins anew")
-    return 0
+        save_backup(self.folder, self.phase, epoch + 1, self.model, self.model.optimizer)
 
 
 def make_optimizer(settings, phase, steps):
@@ -302,6 +297,9 @@ def train(settings, arguments, machine, strategy):
     with lock_folder(folder):
         begin(folder, settings, machine, arguments.fresh)
         rows = read_history(folder / "history.csv")
+        if rows:
+            with reading(folder / "unet.keras", "--fresh begins anew"):
+                load_unet(folder / "unet.keras")
         losses = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
         for number, (phase, loss) in enumerate(losses.items()):
             pairs = Pairs(
@@ -314,7 +312,7 @@ def train(settings, arguments, machine, strategy):
             keeper = EpochKeeper(model, folder, rows, phase, pairs, validation_pairs)
             train_phase(keeper, loss, settings, strategy)
         save_curves(folder / "curves.png", rows, THRESHOLD)
-        shutil.rmtree(folder / "resume")
+        drop_backups(folder)
     return rows
 
 
@@ -325,18 +323,21 @@ def train_phase(keeper, loss, settings, strategy):
 
     model, folder, phase, pairs = keeper.model, keeper.folder, keeper.phase, keeper.pairs
     epochs = settings[f"{phase}_epochs"]
-    if not epochs:
+    done = [row["phase"] for row in keeper.rows]
+    if not epochs or (phase == "bce" and "dice" in done):
         return
     with strategy.scope():
-        if phase == "dice" and not backups(folder, phase):
-            restore(model, folder, "bce")
         optimizer = make_optimizer(settings, phase, epochs * len(pairs))
         compile_unet(model, loss, optimizer, settings["threshold"])
-        epoch = restore(model, folder, phase)
-    if epoch > sum(row["phase"] == phase for row in keeper.rows):
-        raise InputError(
-            f"{folder / 'history.csv'}: lacks epochs of phase {phase}; --fresh begins anew"
-        )
+        epoch = restore(folder, phase, model, optimizer)
+        if phase == "dice" and not epoch:
+            lacking = restore(folder, "bce", model) < settings["bce_epochs"]
+        else:  # two epochs may be written down and not backed up: the last, and a damaged one
+            lacking = done.count(phase) - epoch > KEPT
+    if lacking:
+        raise InputError(f"{folder / RESUME}: lacks a whole backup; --fresh begins anew")
+    if epoch > done.count(phase):
+        raise InputError(f"{folder / 'history.csv'}: lacks epochs; --fresh begins anew")
     if epoch == epochs:
         return
     print(f"{phase}: {epochs - epoch} epochs of {len(pairs)} steps", flush=True)
@@ -399,18 +400,19 @@ def collect_settings(arguments, summary):
 def earlier_training(folder, settings):
     """Return config.json of the training that a folder holds, or None if it holds none.
 
-    Raises InputError if it is one of other settings, or cannot be read.
+    Raises InputError if it is one of other settings, or of unknown ones, or cannot be read.
     """
     path = folder / "config.json"
     if not path.exists():
+        if (folder / "history.csv").exists():
+            raise InputError(f"{path}: is missing, and belongs to history.csv; --fresh begins anew")
         return None
-    try:
+    with reading(path, "--fresh begins anew in its folder"):
         config = json.loads(path.read_text())
         before = config["settings"]
         differing = [key for key, value in settings.items() if before.get(key) != value]
-        config["machine"]["precision"]  # what a training that goes on needs
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is damaged; --fresh begins anew in its folder") from error
+        if config["machine"]["precision"] not in PRECISIONS[1:]:  # a training goes on in it
+            raise ValueError
     if differing:
         key = differing[0]
         raise InputError(
@@ -422,15 +424,14 @@ def earlier_training(folder, settings):
 
 def begin(folder, settings, machine, fresh):
     """Make the folder ready for a training, or for the rest of one; `fresh` clears it first."""
-    resume = folder / "resume"
     try:
         if fresh:
-            shutil.rmtree(resume, ignore_errors=True)
+            drop_backups(folder)
             for name in OUTPUTS:
                 (folder / name).unlink(missing_ok=True)
-        resume.mkdir(parents=True, exist_ok=True)
+        (folder / RESUME).mkdir(exist_ok=True)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise cannot_write(error.filename or folder, error) from error
     with write_beside(folder / "config.json") as beside:
         beside.write_text(json.dumps({"settings": settings, "machine": machine}, indent=2) + "\n")
 
@@ -487,12 +488,14 @@ def main():
     check_constants()
     arguments = parse_arguments()
     summary, folder = load_summary(arguments.data), Path(arguments.checkpoints)
+    check_masks(summary, arguments.data)
     settings = collect_settings(arguments, summary)
     evaluate = ["python", "evaluation.py"]
     evaluate += ["--data", arguments.data] if arguments.data != DATA_DIR else []
     evaluate += ["--checkpoints", str(folder)] if arguments.checkpoints != CHECKPOINTS_DIR else []
     before = None if arguments.fresh else earlier_training(folder, settings)
-    if before and not (folder / "resume").exists():
+    if before and not (folder / RESUME).exists():
+        drop_backups(folder)
         if not (folder / "unet.keras").exists():
             raise InputError(f"{folder}: its unet.keras is gone; --fresh trains it again")
         print(

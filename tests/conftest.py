@@ -1,5 +1,9 @@
 """The demo data set and a network trained on it, made once for all tests as a user makes them."""
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from shell import TINY, make_pair, run_script
@@ -38,3 +42,13 @@ def trained(demo, tmp_path_factory):
     assert "validation Dice" in done.stdout
     assert f"python evaluation.py --data {demo} --checkpoints {folder}" in done.stdout
     return folder
+
+
+@pytest.fixture
+def strangers_folder():
+    """Return a folder that others may read, and its owner alone may write."""
+    folder = Path(tempfile.mkdtemp())  # not in tmp_path, into which others cannot look
+    folder.chmod(0o555)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)

@@ -1,9 +1,12 @@
 """What tests share: running scripts as a user does, and small made-up data."""
 
 import csv
+import os
+import resource
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ import numpy as np
 from utils.dataset import Split
 
 ROOT = Path(__file__).parents[1]
+PATHS = [str(ROOT / "tests/offline"), os.environ.get("PYTHONPATH")]
+OFFLINE = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, PATHS))}  # see sitecustomize.py
 TINY = ["--filters", "2", "--epochs", "3", "2"]
 
 
@@ -19,6 +24,8 @@ def command(script, *arguments):
 
 
 def run_script(script, *arguments, **options):
+    """Run a script as a user does, but without a network."""
+    options = {"env": OFFLINE} | options
     return subprocess.run(
         command(script, *arguments), capture_output=True, text=True, check=False, **options
     )
@@ -68,3 +75,27 @@ def make_rows(scores, phase="bce", fraction=0.1, loss=0.5):
     return [
         common | {"epoch": epoch + 1, "val_dice_score": score} for epoch, score in enumerate(scores)
     ]
+
+
+@contextmanager
+def full_disk(size):
+    """Let no file grow beyond `size` bytes meanwhile: the system refuses it as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def no_rights():
+    """Be nobody meanwhile, if one is root, whom no right of a file would stop."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import pickle
 import shutil
 
 import numpy as np
@@ -152,14 +153,22 @@ def test_arrays_that_end_too_early_are_named(demo, tmp_path):
         dataset.load_split("test", tmp_path / "cut")
 
 
+SUMMARY = {
+    "source": "made up",
+    "sha256": "0",
+    "image_size": 16,
+    "pairs": {"train": 2, "validation": 1, "test": 1},
+    "polyp_fraction": {"train": 0.0, "validation": 0.0, "test": 0.0},
+}
+
+
 @pytest.fixture
 def small(tmp_path):
     """Return a folder with a data set of four pairs of 16 x 16."""
     write_splits(tmp_path / "splits.csv", GOOD_LINES)
     np.save(tmp_path / "images.npy", np.zeros((4, 16, 16, 3), np.uint8))
     np.save(tmp_path / "masks.npy", np.zeros((4, 16, 16, 1), np.uint8))
-    summary = {"source": "made up", "image_size": 16, "pairs": {}, "polyp_fraction": {}}
-    (tmp_path / "dataset.json").write_text(json.dumps(summary | {"sha256": "0"}))
+    (tmp_path / "dataset.json").write_text(json.dumps(SUMMARY))
     assert dataset.load_split("train", tmp_path).names == ["a", "b"]
     return tmp_path
 
@@ -168,6 +177,10 @@ def zeros(*shape, dtype=np.uint8):
     file = io.BytesIO()
     np.save(file, np.zeros(shape, dtype))
     return file.getvalue()
+
+
+def summary_with(**change):
+    return json.dumps(SUMMARY | change).encode()
 
 
 WHOLE = zeros(4, 16, 16, 3)
@@ -193,13 +206,25 @@ DAMAGES = {
     "another summary": ("dataset.json", b"[1, 2]", "is damaged"),
     "a short summary": ("dataset.json", b'{"image_size": 16}', "is damaged"),
     "a binary summary": ("dataset.json", b"\xff\xfe", "is damaged"),
+    "a summary of an older version": ("dataset.json", summary_with(pairs={"all": 4}), "is damaged"),
+    "a size in words": ("dataset.json", summary_with(image_size="16"), "is damaged"),
+    "no size": ("dataset.json", summary_with(image_size=0), "is damaged"),
+    "a fraction in words": ("dataset.json", summary_with(polyp_fraction="all"), "is damaged"),
+    "no fraction": ("dataset.json", summary_with(polyp_fraction={}), "is damaged"),
+    "a hash of another kind": ("dataset.json", summary_with(sha256=None), "is damaged"),
+    "a pickled summary": ("dataset.json", pickle.dumps(SUMMARY), "is damaged"),
+    "a folder of images": ("images.npy", "folder", "cannot be read (Is a directory)"),
+    "a folder of splits": ("splits.csv", "folder", "Is a directory"),
+    "a folder for a summary": ("dataset.json", "folder", "cannot be read (Is a directory)"),
 }
 
 
 @pytest.mark.parametrize(("name", "content", "words"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_data_set_is_refused_in_a_line(name, content, words, small):
     (small / name).unlink()
-    if content is not None:
+    if content == "folder":
+        (small / name).mkdir()
+    elif content is not None:
         (small / name).write_bytes(content)
     with pytest.raises(InputError) as error:
         dataset.load_split("train", small)
@@ -217,3 +242,11 @@ def test_without_a_data_set_the_message_says_what_to_run(tmp_path):
 def test_an_unknown_split_is_refused(demo):
     with pytest.raises(InputError, match="'val': none of train, validation, test"):
         dataset.load_split("val", demo)
+
+
+def test_masks_of_0_and_255_are_refused_when_they_are_read(small):
+    """As an older version or another program may have left them."""
+    np.save(small / "masks.npy", np.full((4, 16, 16, 1), 255, np.uint8))
+    masks = dataset.load_split("train", small).masks
+    with pytest.raises(InputError, match=r"masks\.npy: holds values above 1; prepare the data"):
+        masks[:1]

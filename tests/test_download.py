@@ -1,23 +1,21 @@
 """The download, against a real HTTP server: breaks, restarts, refusals, and files that changed."""
 
-import contextlib
-import gzip
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
-import threading
-import time
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from server import serve
+from shell import full_disk, no_rights
 from utils import download as room
-from utils.files import InputError
+from utils.files import InputError, lock_folder
 
 ROOT = Path(__file__).parents[1]
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -25,66 +23,10 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PACKET = 1 << 16  # what is written at a time, so the most that a break can lose
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Serve the server's `content` with ranges; its `plan` says what each request meets instead."""
-
-    def do_GET(self):
-        self.server.ranges.append(self.headers.get("Range"))
-        self.server.encodings.add(self.headers.get("Accept-Encoding"))
-        plan = self.server.plan
-        what = plan.pop(0) if len(plan) > 1 else plan[0] if plan else "whole"
-        if isinstance(what, int) and what < 600:
-            self.send_error(what)
-            return
-        content, begin = self.server.content, 0
-        if self.headers.get("Range") and what != "no ranges":
-            begin = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
-            if begin >= len(content):
-                self.send_error(416)
-                return
-            self.send_response(206)
-            span = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-            self.send_header("Content-Range", span)
-        else:
-            self.send_response(200)
-        rest = content[begin:]
-        if what == "gzip":
-            rest = gzip.compress(rest)
-            self.send_header("Content-Encoding", "gzip")
-        if what not in ("no length", "short", "endless"):
-            self.send_header("Content-Length", str(len(rest)))
-        self.end_headers()
-        if what == "short":
-            rest = rest[:100_000]
-        with contextlib.suppress(ConnectionError):
-            while what == "endless":
-                self.wfile.write(rest)
-        if isinstance(what, int):  # break off after so many bytes
-            rest = rest[:what]
-        if what == "stall":
-            self.wfile.write(rest[:100_000])
-            self.wfile.flush()
-            time.sleep(1)
-            return
-        self.wfile.write(rest)
-        self.server.sent += len(rest)
-
-    def log_message(self, *_):
-        """Keep the tests' output clean."""
-
-
 @pytest.fixture
 def server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.content, server.plan, server.ranges, server.sent = CONTENT, [], [], 0
-    server.encodings = set()
-    server.url = f"http://127.0.0.1:{server.server_port}/archive.zip"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(CONTENT) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +128,123 @@ def test_a_short_body_without_a_length_is_gone_on_with(server, path):
     download(server, path)
     assert_downloaded(path)
     assert server.ranges == [None, "bytes=100000-", "bytes=200000-"]
+
+
+@pytest.mark.parametrize("how", ["announces more", "announces less", "another range"])
+def test_a_server_that_lies_about_a_piece_is_asked_until_the_file_is_whole(server, path, how):
+    path.parent.mkdir()
+    part_of(path).write_bytes(CONTENT[:123_456])
+    server.plan = [how, "whole"]
+    download(server, path)
+    assert_downloaded(path)
+
+
+@pytest.mark.parametrize("have", [0, 123_456])
+def test_a_web_page_is_told_and_leaves_what_was_there(server, path, have):
+    path.parent.mkdir()
+    if have:
+        part_of(path).write_bytes(CONTENT[:have])
+    server.plan = ["page"]
+    with pytest.raises(InputError) as error:
+        download(server, path)
+    assert_ways_on(error, server.url, "sends a web page", "ARCHIVE_URL")
+    assert len(server.ranges) == 1
+    assert [file.read_bytes() for file in path.parent.iterdir()] == [CONTENT[:have]] * bool(have)
+    server.plan = []
+    download(server, path)
+    assert_downloaded(path)
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/archive.zip"])
+def test_a_redirect_to_no_server_of_the_web_is_refused_at_once(server, path, target):
+    server.plan = [target]
+    with pytest.raises(InputError) as error:
+        download(server, path)
+    assert_ways_on(error, server.url, f"redirects to {target}, which is not safe")
+    assert len(server.ranges) == 1
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_redirect_to_another_place_is_followed_and_a_ring_is_not(server, path):
+    server.plan = [server.url, "whole"]
+    download(server, path)
+    assert_downloaded(path)
+    server.plan = [server.url]
+    with pytest.raises(InputError) as error:
+        download(server, path.with_name("other.zip"))
+    assert_ways_on(error, "TooManyRedirects")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Return a file with a key and a certificate for 127.0.0.1, signed by itself alone."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl, which makes the certificate, is not here")
+    path = tmp_path_factory.mktemp("certificate") / "both.pem"
+    line = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    line += f" -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 -keyout {path} -out -"
+    done = subprocess.run(line.split(), capture_output=True, check=True)
+    path.write_bytes(path.read_bytes() + done.stdout)
+    return path
+
+
+def test_a_certificate_that_is_not_valid_is_refused_at_once(certificate, path, capsys):
+    with serve(CONTENT, certificate) as server:
+        with pytest.raises(InputError) as error:
+            download(server, path)
+        assert_ways_on(error, server.url, "certificate is not valid")
+        assert server.ranges == []
+    assert "next try" not in capsys.readouterr().out
+    assert list(path.parent.iterdir()) == []
+
+
+def test_https_never_becomes_plain_http(certificate, server, path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with serve(CONTENT, certificate) as safe:
+        safe.plan = [server.url]
+        with pytest.raises(InputError) as error:
+            download(safe, path)
+        assert_ways_on(error, safe.url, f"redirects to {server.url}, which is not safe")
+        safe.plan = []
+        download(safe, path)
+    assert_downloaded(path)
+    assert server.ranges == []
+
+
+@pytest.mark.parametrize("url", ["archive.zip", "htp://127.0.0.1/archive.zip", "http://"])
+def test_an_address_that_is_none_is_refused_at_once(url, path, capsys):
+    with pytest.raises(InputError) as error:
+        room.download_archive(url, path, len(CONTENT), SHA256)
+    assert_ways_on(error, url, "ARCHIVE_URL")
+    assert "next try" not in capsys.readouterr().out
+
+
+def test_a_full_disk_is_named_and_the_same_command_goes_on(server, path):
+    with full_disk(150_000), pytest.raises(InputError) as error:
+        download(server, path)
+    assert str(error.value) == (
+        f"{path}: cannot be written (File too large): make room or choose another place"
+    )
+    assert part_of(path).read_bytes() == CONTENT[:150_000]
+    download(server, path)
+    assert_downloaded(path)
+    assert server.ranges[-1] == "bytes=150000-"
+
+
+def test_a_folder_without_the_right_to_write_is_named(server, strangers_folder):
+    with no_rights(), pytest.raises(InputError, match=r"data: .*get the right to write there"):
+        download(server, strangers_folder / "data" / "archive.zip")
+
+
+def test_a_folder_in_the_archives_place_is_named(server, path):
+    path.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"archive\.zip: cannot be read \(Is a directory\); move"):
+        download(server, path)
+
+
+def test_two_downloads_do_not_write_into_one_part(server, path):
+    with lock_folder(path.parent), pytest.raises(InputError, match="data: another process"):
+        download(server, path)
 
 
 def test_an_endless_body_is_refused(server, path):

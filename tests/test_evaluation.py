@@ -12,7 +12,7 @@ import pytest
 
 import evaluation
 from model import build_unet, load_unet
-from utils.dataset import Split
+from utils.dataset import SPLITS, Split
 from utils.files import InputError
 from utils.metrics import confusion_counts, image_scores
 
@@ -41,7 +41,7 @@ def save_data_set(folder, masks, size=16):
     lines = [f"n{row},{row},{split},{min(row, 2)}" for row, split in enumerate(splits)]
     (folder / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
     summary = {"source": "demo", "sha256": "abc", "image_size": size}
-    summary |= {"pairs": {"test": len(masks)}, "polyp_fraction": {"train": 1.0}}
+    summary |= {key: dict.fromkeys(SPLITS, 1) for key in ("pairs", "polyp_fraction")}
     (folder / "dataset.json").write_text(json.dumps(summary))
     return folder
 

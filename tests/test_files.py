@@ -7,8 +7,17 @@ import sys
 
 import pytest
 
-from shell import ROOT
-from utils.files import PART, InputError, fail, lock_folder, one_line, replace_files
+from shell import OFFLINE, ROOT, assert_mistake, full_disk, no_rights
+from utils.files import (
+    PART,
+    InputError,
+    fail,
+    lock_folder,
+    one_line,
+    reading,
+    replace_files,
+    write_beside,
+)
 
 NAMES = ("a.npy", "b.csv", "mark.json")
 
@@ -189,3 +198,88 @@ def test_a_message_is_one_line_whatever_a_files_name_holds(capsys):
         assert one_line(name) == shown
         assert fail(InputError(f"{name}: is empty"), status=2) == 2
         assert capsys.readouterr().err.endswith(f": {shown}: is empty\n")
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_half_written(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with (
+        full_disk(1000),
+        pytest.raises(
+            InputError, match=r"file\.txt: cannot be written \(File too large\): make room"
+        ),
+        write_beside(path) as beside,
+    ):
+        beside.write_bytes(bytes(2000))
+    assert texts(tmp_path) == {"file.txt": "old"}
+    with full_disk(1000), pytest.raises(InputError, match=r"set: cannot be written .*: make room"):
+        replace(tmp_path / "set", "x" * 2000)
+    assert not (tmp_path / "set").exists()
+
+
+def test_who_has_no_right_to_write_is_told_so(strangers_folder):
+    words = r"\(Permission denied\): get the right to write there, or choose another place"
+    with no_rights():
+        with pytest.raises(InputError, match=words), write_beside(strangers_folder / "f") as beside:
+            beside.write_text("new")
+        for folder in (strangers_folder, strangers_folder / "new"):
+            with pytest.raises(InputError, match=words):
+                replace(folder)
+    assert list(strangers_folder.iterdir()) == []
+
+
+def test_a_folder_in_a_files_place_is_named_before_anything_changes(folder):
+    (folder / "b.csv").unlink()
+    (folder / "b.csv").mkdir()
+    before = texts(folder)
+    words = r"b\.csv: cannot be written \(Is a directory\): move that folder away"
+    with pytest.raises(InputError, match=words):
+        replace(folder)
+    with pytest.raises(InputError, match=words), write_beside(folder / "b.csv") as beside:
+        beside.write_text("new")
+    assert texts(folder) == before
+    assert not (folder / PART).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("\n"), "file: is damaged; try another"),
+        (KeyError("x"), "file: is damaged; try another"),
+        (OSError("HDF5 says so"), "file: is damaged; try another"),
+        (FileNotFoundError(2, "gone"), "file: cannot be read (No such file or directory); try"),
+        (PermissionError(13, "no"), "file: cannot be read (Permission denied); get the right to"),
+        (InputError("another line"), "another line"),
+    ],
+)
+def test_whatever_a_reader_raises_is_one_line(error, words):
+    with pytest.raises(InputError) as raised, reading("file", "try another"):
+        raise error
+    assert str(raised.value).startswith(words)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_the_system_refuses_elsewhere_is_a_line_too(tmp_path):
+    code = "from utils.files import run; run(lambda: open('none.txt'))"
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert_mistake(done, "none.txt: No such file or directory; see to it and run again")
+
+
+def test_a_signal_after_the_end_changes_nothing():
+    code = "import os, signal; from utils.files import run; run(lambda: None)\n"
+    code += (
+        "for name in ('SIGINT', 'SIGTERM', 'SIGHUP'): signal.raise_signal(getattr(signal, name))"
+    )
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_scripts_are_run_without_a_network():
+    """So the data step, training and evaluation that run_script runs all turn to none."""
+    code = "import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept OSError: pass"
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, env=OFFLINE, capture_output=True, text=True, check=False)
+    assert done.returncode == 99
+    assert "no script but the download" in done.stderr

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from shell import make_rows
+from shell import full_disk, make_rows
 from utils import history
 from utils.files import InputError
 
@@ -92,11 +92,35 @@ def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):
         lambda text: text.replace("val_dice_score", "score"),
         lambda text: text.replace("bce,", "bce,2,", 1),
         lambda text: text + "\0",
+        lambda text: text[:-1],
+        lambda text: text.replace("0.25", "nan"),
+        lambda text: text.replace("seconds", "minutes"),
+        lambda text: text.replace("bce", "warmup"),
+        lambda text: text + text.splitlines(keepends=True)[1],
+        lambda text: "".join(reversed(text.splitlines(keepends=True)[1:])),
+        lambda text: text.replace("\n", "\n\x93NUMPY", 1),
     ],
 )
 def test_a_damaged_history_is_named(damage, tmp_path):
     path = tmp_path / "history.csv"
     history.write_history(path, make_rows([0.1, 0.25]))
     path.write_text(damage(path.read_text()))
-    with pytest.raises(InputError, match=r"history\.csv: is damaged"):
+    with pytest.raises(InputError, match=r"history\.csv: is damaged; --fresh begins anew"):
+        history.read_history(path)
+
+
+def test_a_history_that_cannot_be_read_or_written_is_named(tmp_path):
+    path = tmp_path / "history.csv"
+    rows = make_rows([0.1] * 50)
+    history.write_history(path, rows[:2])
+    with full_disk(500):
+        with pytest.raises(InputError, match=r"history\.csv: cannot be written .*: make room"):
+            history.write_history(path, rows)
+        with pytest.raises(InputError, match=r"curves\.png: cannot be written .*: make room"):
+            history.save_curves(tmp_path / "curves.png", rows, 0.5)
+    assert history.read_history(path) == rows[:2]
+    assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match=r"history\.csv: cannot be read \(Is a directory\)"):
         history.read_history(path)

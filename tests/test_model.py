@@ -276,6 +276,18 @@ def test_a_damaged_model_is_named(tmp_path):
         unet.load_unet(tmp_path / "unet.keras")
 
 
+def test_a_model_that_is_no_file_or_no_numbers_is_named(small, tmp_path):
+    path = tmp_path / "unet.keras"
+    path.mkdir()
+    with pytest.raises(ValueError, match=r"unet\.keras: is a folder, .*; move it away"):
+        unet.load_unet(path)
+    path.rmdir()
+    small.get_layer("polyp").bias.assign([np.nan])
+    unet.save_model(small, path)
+    with pytest.raises(ValueError, match=r"unet\.keras: holds weights that are no numbers; train"):
+        unet.load_unet(path)
+
+
 def test_the_script_prints_the_summary_and_draws_the_network(tmp_path):
     (tmp_path / "docs").mkdir()
     script = [sys.executable, unet.__file__]

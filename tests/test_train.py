@@ -7,9 +7,11 @@ import sys
 import pytest
 
 import train
-from model import build_unet, dice_loss
-from shell import array_split, make_rows
+from model import build_unet, dice_loss, load_unet
+from shell import array_split, full_disk, make_rows
 from utils.augmentation import Pairs
+from utils.backups import backups, save_backup
+from utils.devices import make_strategy
 from utils.files import InputError
 
 SETTINGS = {
@@ -90,36 +92,113 @@ def test_the_constants_can_be_worked_with(monkeypatch):
     train.check_constants()
 
 
-def test_backups_come_newest_first_and_by_phase(tmp_path):
-    assert train.backups(tmp_path, "bce") == []
-    (tmp_path / "resume").mkdir()
-    for name in ("bce-00009", "bce-00010", "bce-00123", "dice-00300"):
-        (tmp_path / "resume" / f"{name}.weights.h5").touch()
-    assert [epoch for epoch, _ in train.backups(tmp_path, "bce")] == [123, 10, 9]
-    assert [path.name for _, path in train.backups(tmp_path, "dice")] == ["dice-00300.weights.h5"]
-
-
-def test_a_damaged_backup_costs_an_epoch_and_two_end_in_a_line(tmp_path, capsys):
-    network = build_unet(size=32, filters=1)
-    assert train.restore(network, tmp_path, "bce") == 0
-    (tmp_path / "resume").mkdir()
-    paths = [tmp_path / "resume" / f"bce-0000{epoch}.weights.h5" for epoch in (1, 2)]
-    for epoch, path in enumerate(paths, start=1):
-        network.get_layer("polyp").bias.assign([float(epoch)])
-        network.save_weights(path)
-    assert train.restore(network, tmp_path, "bce") == 2
-    paths[1].write_bytes(paths[1].read_bytes()[:3000])
-    assert train.restore(network, tmp_path, "bce") == 1
-    assert float(network.get_layer("polyp").bias[0]) == 1
-    assert capsys.readouterr().out == f"{paths[1]}: is damaged, and left out\n"
-    paths[0].write_bytes(b"")
-    with pytest.raises(InputError, match="resume: no backup can be read"):
-        train.restore(network, tmp_path, "bce")
-
-
 def test_a_loss_that_is_not_finite_ends_the_training():
     with pytest.raises(SystemExit, match="epoch 2 is not finite; try a lower learning rate"):
         train.check_health(make_rows([0.1, 0.2], loss=math.nan), "bce")
+
+
+@pytest.fixture
+def keeper(tmp_path):
+    """Return what keeps a training of 16 x 16 pictures that has not begun."""
+    split = array_split(size=16)
+    network = build_unet(size=16, filters=1, standardized=True)
+    pairs = [Pairs(split, 8, 1) for _ in range(2)]
+    return train.EpochKeeper(network, tmp_path, [], "bce", *pairs)
+
+
+def train_phase(keeper, **settings):
+    common = SETTINGS | {"bce_epochs": 3, "dice_epochs": 2, "threshold": 0.5}
+    train.train_phase(keeper, dice_loss, common | settings, make_strategy())
+
+
+@pytest.mark.parametrize("layer", ["polyp", "bottleneck_a"])
+def test_weights_that_explode_end_the_training_and_leave_the_best_network(layer, keeper):
+    """Also those that a ReLU hides: it makes 0 of what is no number, and the loss stays finite."""
+    logs = make_rows([0.1])[0]
+    train.compile_unet(keeper.model, dice_loss, train.make_optimizer(SETTINGS, "bce", 6), 0.5)
+    keeper.begin_epoch(0)
+    keeper.end_epoch(0, logs)
+    keeper.begin_epoch(1)
+    bias = keeper.model.get_layer(layer).bias
+    bias.assign(bias * math.nan)
+    with pytest.raises(SystemExit, match="weights of epoch 2 are not finite; try a lower learn"):
+        keeper.end_epoch(1, logs | {"val_dice_score": 0.2})
+    load_unet(keeper.folder / "unet.keras")  # whose weights are all finite
+    assert [epoch for epoch, _ in backups(keeper.folder, "bce")] == [1]
+
+
+def test_a_phase_that_is_over_is_not_begun_again(keeper):
+    """Not even if its last backup is damaged: the next phase has its own."""
+    keeper.rows += make_rows([0.1] * 3) + make_rows([0.2], phase="dice")
+    train_phase(keeper)
+    assert not (keeper.folder / "unet.keras").exists()
+
+
+@pytest.mark.parametrize(
+    ("phase", "rows", "words"),
+    [
+        ("bce", make_rows([0.1] * 3), r"resume: lacks a whole backup; --fresh begins anew"),
+        ("dice", make_rows([0.1] * 3), r"resume: lacks a whole backup; --fresh begins anew"),
+        ("bce", [], r"history\.csv: lacks epochs; --fresh begins anew"),
+    ],
+)
+def test_a_training_does_not_begin_anew_unasked(phase, rows, words, keeper):
+    keeper.rows += rows
+    keeper.phase = phase
+    if not rows:
+        optimizer = train.make_optimizer(SETTINGS, "bce", 6)
+        optimizer.build(keeper.model.trainable_variables)
+        save_backup(keeper.folder, "bce", 2, keeper.model, optimizer)
+    with pytest.raises(InputError, match=words):
+        train_phase(keeper, dice_learning_rate=1e-3)
+
+
+@pytest.mark.parametrize("size", [2_000, 20_000])
+def test_a_full_disk_ends_an_epoch_and_leaves_the_one_before(size, keeper):
+    """The network, the history and the backup are written, in this order, and grow in it."""
+    optimizer = train.make_optimizer(SETTINGS, "bce", 6)
+    train.compile_unet(keeper.model, dice_loss, optimizer, 0.5)
+    logs = make_rows([0.1])[0]
+    keeper.begin_epoch(0)
+    keeper.end_epoch(0, logs)
+    before = {path.name: path.read_bytes() for path in keeper.folder.rglob("*") if path.is_file()}
+    keeper.begin_epoch(1)
+    with full_disk(size), pytest.raises(InputError, match=r": cannot be written .*: make room"):
+        keeper.end_epoch(1, logs | {"val_dice_score": 0.2})
+    after = {path.name: path.read_bytes() for path in keeper.folder.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_folder_in_a_files_place_is_named_by_a_fresh_start(tmp_path):
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(InputError, match=r"config\.json: cannot be read \(Is a directory\)"):
+        train.earlier_training(tmp_path, {})
+    with pytest.raises(
+        InputError, match=r"config\.json: cannot be written .*move that folder away"
+    ):
+        train.begin(tmp_path, {}, {}, fresh=True)
+
+
+def test_a_training_of_unknown_settings_does_not_go_on(tmp_path):
+    assert train.earlier_training(tmp_path, {}) is None
+    (tmp_path / "history.csv").touch()
+    with pytest.raises(InputError, match=r"config\.json: is missing.*; --fresh begins anew"):
+        train.earlier_training(tmp_path, {})
+
+
+@pytest.mark.parametrize(("fraction", "kind"), [(0.0, "empty"), (1.0, "full")])
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_masks_that_are_all_the_same_are_refused(split, fraction, kind):
+    fractions = {"train": 0.1, "validation": 0.1, "test": 0.0}
+    train.check_masks({"polyp_fraction": fractions}, "data")
+    with pytest.raises(InputError, match=f"data: all masks of the split {split} are {kind}"):
+        train.check_masks({"polyp_fraction": fractions | {split: fraction}}, "data")
+
+
+def test_a_network_that_calls_all_polyp_has_collapsed():
+    with pytest.raises(SystemExit, match=r"no polyp .*, or nothing else, for 10 epochs"):
+        train.check_health(make_rows([0.2] * 10, fraction=1.0), "bce")
+    train.check_health(make_rows([0.2] * 9, fraction=1.0) + make_rows([0.3], fraction=0.9), "bce")
 
 
 def test_a_collapsed_network_ends_the_training():

@@ -118,7 +118,7 @@ def test_a_training_on_two_devices_goes_on_as_if_it_had_not_been_killed(demo, tm
         killed, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while not (tmp_path / "b" / "resume" / "bce-00001.weights.h5").exists():
+    while not (tmp_path / "b" / "resume" / "bce-00001.npz").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)

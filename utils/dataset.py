@@ -5,45 +5,41 @@ import json
 import math
 import os
 from pathlib import Path
-from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.files import PART, InputError
+from utils.files import PART, InputError, reading
 
 SPLITS = ("train", "validation", "test")
 SPLIT_COLUMNS = ["name", "group", "split", "fold"]
+PREPARE = "prepare the data set again"
 FILES = ("images.npy", "masks.npy", "splits.csv", "preview.png", "dataset.json")
 
 
 def prepare_again(path, problem):
     """Return the InputError for a file of a prepared data set."""
-    return InputError(f"{path}: {problem}; prepare the data set again")
+    return InputError(f"{path}: {problem}; {PREPARE}")
 
 
 class Rows:
     """Chosen rows of an .npy file of uint8, read when they are indexed.
 
     Nothing stays in the process's memory: a data set larger than it can be trained on. Raises
-    InputError for a file that is damaged or ends too early. whole_shape: of all the file's rows.
+    InputError for a file that is damaged or ends too early, and for a value above `most` where it
+    is read. whole_shape: of all the file's rows.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, path, rows):
-        self.path, self.rows = Path(path), np.asarray(rows, int)
-        try:
-            with open(self.path, "rb") as file:
-                if np.lib.format.read_magic(file) != (1, 0):
-                    raise ValueError
-                self.whole_shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-                self.begin = file.tell()  # of the first row in the file, in bytes
-                held = file.seek(0, os.SEEK_END) - self.begin
-        except OSError as error:
-            raise prepare_again(self.path, error.strerror) from error
-        except (ValueError, SyntaxError, TokenError) as error:
-            raise prepare_again(self.path, "is damaged") from error
+    def __init__(self, path, rows, most=255):
+        self.path, self.rows, self.most = Path(path), np.asarray(rows, int), most
+        with reading(self.path, PREPARE), open(self.path, "rb") as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError
+            self.whole_shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+            self.begin = file.tell()  # of the first row in the file, in bytes
+            held = file.seek(0, os.SEEK_END) - self.begin
         if dtype != self.dtype or by_columns:
             raise prepare_again(self.path, f"holds {dtype} instead of uint8 row by row")
         if held < math.prod(self.whole_shape):
@@ -57,11 +53,13 @@ class Rows:
         # Not through a memory map: mapping and unmapping makes threads wait for each other
         rows = self.rows[positions]
         result = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
-        with open(self.path, "rb", buffering=0) as file:
+        with reading(self.path, PREPARE), open(self.path, "rb", buffering=0) as file:
             for number, row in zip(rows.flat, result.reshape(-1, *self.shape[1:]), strict=True):
                 file.seek(self.begin + int(number) * row.nbytes)
                 if file.readinto(row) < row.nbytes:
                     raise prepare_again(self.path, "is cut off")
+        if result.max(initial=0) > self.most:
+            raise prepare_again(self.path, f"holds values above {self.most}")
         return result
 
     def __array__(self, dtype=None, copy=None):
@@ -178,11 +176,11 @@ def load_split(split, data_dir):
         names = [name for _, (name, *_) in read_lines(path)]
         groups, split_of_row, _ = read_splits(path, names)
     except InputError as error:
-        raise InputError(f"{error}; prepare the data set again") from error
+        raise InputError(f"{error}; {PREPARE}") from error
     rows = np.flatnonzero(split_of_row == split)
     arrays = []
-    for name, channels in (("images.npy", 3), ("masks.npy", 1)):
-        array, shape = Rows(folder / name, rows), (len(names), size, size, channels)
+    for name, channels, most in (("images.npy", 3, 255), ("masks.npy", 1, 1)):
+        array, shape = Rows(folder / name, rows, most), (len(names), size, size, channels)
         if array.whole_shape != shape:
             raise prepare_again(array.path, f"is of shape {array.whole_shape}, not {shape}")
         arrays.append(array)
@@ -195,21 +193,21 @@ def load_summary(data_dir):
     Raises InputError where there is none, or it is damaged.
     """
     path = Path(data_dir) / "dataset.json"
-    if not path.is_file() and path.with_name(PART).is_dir():
+    if not path.exists() and path.with_name(PART).is_dir():
         raise InputError(
             f"{data_dir}: the data set is unfinished; run data_preprocessing.py again as before"
         )
-    if not path.is_file():
+    if not path.exists():
         raise InputError(
             f"{data_dir}: no data set there yet; run python data_preprocessing.py (or with --demo)"
         )
-    try:
+    with reading(path, PREPARE):
         summary = json.loads(path.read_text(encoding="utf-8"))
-        fits = {"source", "image_size", "pairs", "polyp_fraction", "sha256"} <= summary.keys()
-    except OSError as error:
-        raise prepare_again(path, error.strerror) from error
-    except (ValueError, AttributeError):
-        fits = False
-    if not fits:
-        raise prepare_again(path, "is damaged")
+        size, pairs, fractions = (summary[key] for key in ("image_size", "pairs", "polyp_fraction"))
+        texts = isinstance(summary["source"], str) and isinstance(summary["sha256"], str)
+        if not (texts and isinstance(size, int) and size > 0):
+            raise ValueError
+        for split in SPLITS:
+            if not (isinstance(pairs[split], int) and 0 <= fractions[split] <= 1):
+                raise ValueError
     return summary

@@ -1,5 +1,6 @@
 """Files and the command line: errors in a line, writing beside, folders, progress, threads."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -15,6 +16,16 @@ import cv2
 
 PART = ".part"  # the folder in which `replace_files` makes the new files
 
+# What to do where the system refuses to write; whatever is not here is mostly a full disk
+WAYS_OUT = {
+    errno.EACCES: "get the right to write there, or choose another place",
+    errno.EPERM: "get the right to write there, or choose another place",
+    errno.EROFS: "choose another place",
+    errno.EEXIST: "choose another place",
+    errno.ENOTDIR: "choose another place",
+    errno.EISDIR: "move that folder away",
+}
+
 
 class InputError(Exception):
     """A mistake that the user can mend; its text is one line that names it and says how."""
@@ -25,9 +36,9 @@ def run(main, interrupted="interrupted"):
 
     interrupted: what to say when SIGINT (Ctrl-C), SIGTERM or SIGHUP (a terminal that closes) stops
     it, which ends it with status 130, 143 or 129, and leaves nothing half-made behind. Under nohup
-    it goes on.
+    it goes on. An OSError that gets here is the user's to mend too.
     """
-    stops = []
+    stops, caught = [], []
 
     def stop(number, _):
         stops.append(number)
@@ -37,12 +48,22 @@ def run(main, interrupted="interrupted"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
+            caught.append(number)
+    message = None
     try:
         main()
     except InputError as error:
-        sys.exit(fail(error, status=2))
+        message, status = error, 2
+    except OSError as error:
+        place = error.filename or "standard output"  # whose write names no file
+        message, status = f"{place}: {error.strerror or error}; see to it and run again", 2
     except KeyboardInterrupt:
-        sys.exit(fail(interrupted, status=128 + stops[-1]))
+        message, status = interrupted, 128 + stops[-1]
+    finally:  # there is nothing left to stop
+        for number in caught:
+            signal.signal(number, signal.SIG_IGN)
+    if message:
+        sys.exit(fail(message, status))
 
 
 def fail(message, status):
@@ -96,9 +117,31 @@ def input_errors():
 
 def cannot_write(path, error):
     """Return the InputError for an OSError met while writing `path`."""
-    return InputError(
-        f"{path}: cannot be written ({error.strerror or error}): make room or choose another place"
-    )
+    way_out = WAYS_OUT.get(error.errno, "make room or choose another place")
+    return InputError(f"{path}: cannot be written ({error.strerror or error}): {way_out}")
+
+
+@contextmanager
+def reading(path, way_out):
+    """Let whatever is raised by the reader of the file `path` become an InputError.
+
+    A damaged file raises what its reader happens to stumble over: a ValueError, a KeyError, an
+    error of zlib. So everything counts, and the block must do nothing but read. way_out: what to
+    do about the damage; where the system refuses to read, the line says so instead.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.EACCES, errno.EPERM):
+            problem, way_out = f"cannot be read ({os.strerror(number)})", "get the right to read it"
+        elif number:
+            problem = f"cannot be read ({os.strerror(number)})"
+        else:
+            problem = "is damaged"
+        raise InputError(f"{path}: {problem}; {way_out}") from error
 
 
 @contextmanager
@@ -168,8 +211,8 @@ def replace_files(folder, names):
     The last of `names` is the mark of a whole set: it goes first and comes last, so that no
     interruption leaves a mixture that looks whole. If the block fails, everything stays as it was.
     Other files, and a link in the folder's place, are left alone.
-    Raises InputError if `folder` holds other files and no set, if another process is at work
-    there, or if it cannot be written.
+    Raises InputError if `folder` holds other files and no set, or a folder in place of a file, if
+    another process is at work there, or if it cannot be written.
     """
     folder = Path(folder)
     part, mark, new = folder / PART, folder / names[-1], not folder.exists()
@@ -179,6 +222,10 @@ def replace_files(folder, names):
                 raise InputError(
                     f"{folder}: holds other files than a data set; choose another folder"
                 )
+            for name in names:
+                if (folder / name).is_dir():
+                    problem = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                    raise cannot_write(folder / name, problem)
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()  # in the folder, which may be a disk of its own
             try:

@@ -8,29 +8,43 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from utils.figures import BLUE, GREEN, ORANGE
-from utils.files import InputError, write_beside
+from utils.files import reading, write_beside
+
+# What every epoch is asked for, and no training goes on without
+MEASURED = (
+    *("seconds", "loss", "dice_score"),
+    *("val_loss", "val_dice_score", "val_predicted_fraction"),
+)
 
 
 def read_history(path):
     """Return the rows of history.csv, as numbers; an empty list if there is no file.
 
     phase is text, epoch a whole number; all other columns, whatever was measured, are floats.
-    Raises InputError for a file that is damaged.
+    Raises InputError for a file that is damaged: one that lacks what is asked of every epoch, or
+    whose epochs do not count from 1 in each phase, one phase after the other.
     """
     if not path.exists():
         return []
     types = {"phase": str, "epoch": int}
-    try:
+    with reading(path, "--fresh begins anew"):
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
-            if not {*types, "val_dice_score"} <= set(reader.fieldnames or ()):
+            if not {*types, *MEASURED} <= set(reader.fieldnames or ()):
                 raise ValueError
-            return [
+            rows = [
                 {column: types.get(column, float)(value) for column, value in row.items()}
                 for row in reader
             ]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise InputError(f"{path}: is damaged; --fresh begins anew") from error
+            file.seek(0)
+            ended = file.read().endswith("\n")  # or the last number may lack digits
+        found = [(row["phase"], row["epoch"]) for row in rows]
+        phases = [phase for phase, _ in found]
+        whole = [(phase, n + 1) for phase in ("bce", "dice") for n in range(phases.count(phase))]
+        numbers = [row[column] for row in rows for column in MEASURED]
+        if not ended or found != whole or not all(map(math.isfinite, numbers)):
+            raise ValueError
+    return rows
 
 
 def write_history(path, rows):
