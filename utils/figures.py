@@ -100,22 +100,27 @@ def save_sheet(path, rows, titles, title):
 
 
 def save_figure(path, title, x_label, y_label, draw):
-    """Save a figure of one pair of axes on which `draw(axes)` has drawn."""
+    """Save a figure of one pair of axes on which `draw(axes)` has drawn.
+
+    title: of one or several lines, which are cut to the figure's width.
+    """
     figure = Figure((5.5, 4), layout="constrained")
     axes = figure.subplots()
     draw(axes)
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    title = "\n".join(printable(line, 480, 12) for line in title.split("\n"))
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 
 
-def save_precision_recall(path, histogram, precision, recall, threshold):
+def save_precision_recall(path, histogram, precision, recall, threshold, subject):
     """Save precision_recall.png: the trade-off over all thresholds, and the point of one.
 
-    histogram: as from `curve_histogram`; precision, recall: at `threshold`, 0 to 1. The curve
-    begins where something is called polyp: at probability 1, to which a network trained on Dice
-    loss rounds most of a polyp.
+    histogram: as from `curve_histogram`; precision, recall: at `threshold`, 0 to 1; subject: which
+    images, for the title. The curve begins where something is called polyp: at probability 1, to
+    which a network trained on Dice loss rounds most of a polyp.
     """
     precisions, recalls = precision_recall(histogram)
 
@@ -131,12 +136,15 @@ def save_precision_recall(path, histogram, precision, recall, threshold):
             axes.legend(loc="lower left")
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
 
-    title = "Precision and recall over all thresholds"
+    title = f"Precision and recall over all thresholds\n{subject}"
     save_figure(path, title, "recall, pixels pooled", "precision, pixels pooled", draw)
 
 
-def save_dice_histogram(path, dice, threshold):
-    """Save dice_histogram.png: how the images' Dice, (n,) float, is spread; mean and median."""
+def save_dice_histogram(path, dice, threshold, subject):
+    """Save dice_histogram.png: how the images' Dice, (n,) float, is spread; mean and median.
+
+    subject: which images, for the title.
+    """
 
     def draw(axes):
         axes.hist(dice, np.linspace(0, 1, 21), color=SKY, edgecolor="white")
@@ -147,15 +155,15 @@ def save_dice_histogram(path, dice, threshold):
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(loc="upper left")
 
-    title = f"Test images by their Dice ({len(dice):,} in all)"
+    title = f"Images by their Dice ({len(dice):,} in all)\n{subject}"
     save_figure(path, title, f"Dice of an image, threshold {threshold}", "images", draw)
 
 
-def save_dice_by_size(path, dice, fractions, threshold):
+def save_dice_by_size(path, dice, fractions, threshold, subject):
     """Save dice_by_size.png: Dice against polyp fraction, with the mean of each fifth by size.
 
-    dice, fractions: (n,) float, 0 to 1. Images without a polyp have no place on the axis of sizes;
-    fewer than ten with one are shown without means.
+    dice, fractions: (n,) float, 0 to 1; subject: which images, for the title. Images without a
+    polyp have no place on the axis of sizes; fewer than ten with one are shown without means.
     """
     polyps = np.flatnonzero(fractions > 0)
     order = polyps[np.argsort(fractions[polyps], kind="stable")]
@@ -181,9 +189,8 @@ def save_dice_by_size(path, dice, fractions, threshold):
     x_label = "polyp, % of the image's pixels"
     if len(order) < len(dice):
         x_label += f" (left out: {len(dice) - len(order):,} without a polyp)"
-    save_figure(
-        path, "Dice by the polyp's size", x_label, f"Dice of an image, threshold {threshold}", draw
-    )
+    title = f"Dice by the polyp's size\n{subject}"
+    save_figure(path, title, x_label, f"Dice of an image, threshold {threshold}", draw)
 
 
 def save_sensitivity_by_size(path, rows):
