@@ -214,7 +214,7 @@ def save_predictions(path, predict, pictures, size, dice, threshold, each=3):
         ranks = {begin + n: f"{place}: " for place, begin in begins.items() for n in range(each)}
     rows = order[list(ranks)]
     titles = [
-        f"{place}{rank + 1:,} of {total:,}\n{pictures.names[row]}\nDice {dice[row]:.3f}"
+        f"{place}{rank + 1:,}/{total:,}\n{pictures.names[row]}\nDice {dice[row]:.3f}"
         for (rank, place), row in zip(ranks.items(), rows, strict=True)
     ]
     images, masks = pictures.pairs(rows, size)
@@ -228,8 +228,8 @@ def save_predictions(path, predict, pictures, size, dice, threshold, each=3):
             for image, mask, prediction in zip(images, masks, predictions, strict=True)
         ],
     }
-    title = f"Threshold {threshold}. Outlines: mask blue, prediction yellow"
-    save_sheet(path, sheet, titles, f"{title}\n{pictures.title}")
+    title = f"Threshold {threshold}. Outlines: mask blue, prediction yellow\n{pictures.title}"
+    save_sheet(path, sheet, titles, title)
 
 
 # The commands
@@ -253,13 +253,13 @@ def score(arguments):
     table = per_image_table(pictures.names, groups, scored)
     with results.begin(SCORES):
         save_report(results, report, table)
-        save_figures(
-            *(results, pictures, size, predictors[0], scored[0], histogram, chosen[0].threshold)
-        )
+        first = predictors[0], chosen[0].threshold, scored[0]["counts"]
+        save_figures(results, pictures, size, *first, histogram)
     print(*format_report(report, seconds), sep="\n")
     if arguments.compare:
         print(*most_different(table), sep="\n")
-    print(f"Look at {results.folder / 'predictions.png'} and the other figures beside it")
+    whose = ", of A" if arguments.compare else ""
+    print(f"Look at {results.folder / 'predictions.png'} and the other figures beside it{whose}")
 
 
 def load_predictors(chosen, pictures, tta):
@@ -276,13 +276,12 @@ def load_predictors(chosen, pictures, tta):
     return [predict for predict, _, _ in loaded], *loaded[0][1:]
 
 
-def save_figures(results, pictures, size, predict, scored, histogram, threshold):
+def save_figures(results, pictures, size, predict, threshold, counts, histogram):
     """Save the figures of one prediction of labelled pictures.
 
-    scored, histogram: what `evaluate` returned; predict, threshold: of that prediction.
+    predict, threshold: of that prediction; counts, histogram: what `evaluate` returned of it.
     """
-    counts, title = scored["counts"], pictures.title
-    dice, fractions = image_scores(counts)[:, 0], polyp_fractions(counts)
+    dice, fractions, title = image_scores(counts)[:, 0], polyp_fractions(counts), pictures.title
     pooled = pooled_scores(counts)
     point = pooled["precision"], pooled["recall"], threshold
     with results.write("predictions.png") as beside:
@@ -308,10 +307,15 @@ def choose_threshold(arguments):
         )
     networks = Networks(folders, [config], None)
     (predict,), size, precision = load_predictors([networks], pictures, arguments.tta)
-    scored, _ = evaluate([predict] * len(THRESHOLDS), THRESHOLDS, pictures, size)
+    counts, progress = [[] for _ in THRESHOLDS], Progress("images", len(pictures.names))
+    for batch in pictures.batches(size, BATCH_SIZE):
+        probabilities = predict(batch.images)
+        for threshold, counted in zip(THRESHOLDS, counts, strict=True):
+            counted.append(confusion_counts(batch.masks, probabilities >= threshold))
+        progress.advance(len(batch.images))
     rows = [
-        {"threshold": threshold, **set_scores(columns["counts"])}
-        for threshold, columns in zip(THRESHOLDS, scored, strict=True)
+        {"threshold": threshold, **set_scores(np.concatenate(counted))}
+        for threshold, counted in zip(THRESHOLDS, counts, strict=True)
     ]
     best = store_threshold(folders[0], arguments.tta, pictures.sha256, len(pictures.names), rows)
     print(
@@ -319,7 +323,7 @@ def choose_threshold(arguments):
         f" in {precision}",
         *format_thresholds(rows),
         f"{folders[0] / THRESHOLDS_FILE}: {best['threshold']:g}, the best by Dice per image;"
-        ' THRESHOLD = "validation" in evaluation.py takes it instead of 0.5',
+        ' THRESHOLD = "validation" in evaluation.py takes it',
         sep="\n",
     )
 
