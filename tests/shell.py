@@ -1,6 +1,7 @@
 """What tests share: running scripts as a user does, and small made-up data."""
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,24 @@ def read_rows(path):
         return []
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def save_data_set(folder, masks, size=16):
+    """Leave a prepared data set: the masks' pairs to test, one to train, one to validate."""
+    folder.mkdir()
+    splits = ["train", "validation"] + ["test"] * len(masks)
+    np.save(folder / "images.npy", make_pictures(len(splits), size, size, 3))
+    np.save(folder / "masks.npy", np.concatenate([np.ones((2, size, size, 1), np.uint8), masks]))
+    lines = [f"n{row},{row},{split},{min(row, 2)}" for row, split in enumerate(splits)]
+    (folder / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+    summary = {"source": "demo", "sha256": "abc", "image_size": size}
+    summary |= {"pairs": {"test": len(masks)}, "polyp_fraction": {"train": 1.0}}
+    (folder / "dataset.json").write_text(json.dumps(summary))
+    return folder
+
+
+def make_pictures(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def array_split(count=11, size=32):

@@ -42,12 +42,12 @@ class Results:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 digest, name = json.loads(line)
-                parts = PurePosixPath(name).parts
+                inside = PurePosixPath(name)
             except (ValueError, TypeError):  # the end of a list whose writer was killed
                 continue
             file = self.folder / name
-            inside = len(parts) in (1, 2) and ".." not in parts and not file.is_absolute()
-            if inside and file.is_file() and file_sha256(file) == digest:
+            here = not inside.is_absolute() and ".." not in inside.parts
+            if here and file.is_file() and file_sha256(file) == digest:
                 names.append(name)
         return list(dict.fromkeys(names))
 
