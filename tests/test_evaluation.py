@@ -244,9 +244,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
         pair = draw_demo_pair(f"demo_{number:03d}")
         for folder, image in zip(folders, pair, strict=True):
             image = cv2.resize(image, (100, 80), interpolation=cv2.INTER_NEAREST)
-            cv2.imwrite(
-                str(folder / f"{number}.png"), image[..., ::-1] if image.ndim == 3 else image
-            )
+            cv2.imwrite(str(folder / f"{number}.png"), image)
     for seed, name in enumerate("ab"):
         save_checkpoint(tmp_path / name, seed=seed)
     line = ["evaluation.py", "--images", "images", "--masks", "masks"]
