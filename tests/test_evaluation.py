@@ -267,7 +267,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
 
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
-    assert "results: 7 files of an earlier run are removed" in capsys.readouterr().out
+    assert "results: removed 7 of an earlier run's files" in capsys.readouterr().out
     assert sorted(os.listdir("results")) == ["masks", "overlays", "written.jsonl"]
 
 

@@ -130,8 +130,10 @@ def test_a_sheet_has_room_for_a_title_of_two_lines(tmp_path, drawn):
     masks = np.zeros((2, 8, 8), np.uint8)
     for title in ("one line", "one line\nand another"):
         figures.save_sheet(tmp_path / "a.png", {"mask": masks}, ["a", "b"], title)
-    one, two = (figure.get_size_inches() for figure in drawn)
+    figures.save_sheet(tmp_path / "a.png", {"mask": masks}, ["a", "b"], "a folder/" * 99)
+    one, two, cut = (figure.get_size_inches() for figure in drawn)
     assert two[1] > one[1] + 0.15
+    assert cut[0] < 10
 
 
 def found(value, low, high):

@@ -36,7 +36,7 @@ def test_an_earlier_runs_results_go_with_a_line(folder, capsys):
     run_with(folder, {"metrics.json": "{}", "metrics.md": "#"})
     assert held(folder) == ["metrics.json", "metrics.md"]
     assert not (folder / "masks").exists()
-    assert capsys.readouterr().out == f"{folder}: 3 files of an earlier run are removed\n"
+    assert capsys.readouterr().out == f"{folder}: removed 3 of an earlier run's files\n"
     run_with(folder, {"metrics.json": "[]", "metrics.md": "##"})  # all of them are renewed
     assert capsys.readouterr().out == ""
     assert (folder / "metrics.md").read_text() == "##"
@@ -49,19 +49,22 @@ def test_what_no_run_wrote_stays_and_is_told_of(folder, capsys):
     run_with(folder, {"metrics.json": "{}"})
     assert held(folder) == ["masks/a.png", "metrics.json", "notes.txt"]
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == f"{folder}: 1 files of an earlier run are removed"
-    assert out[1].startswith(f"Beware: {folder} also holds 1 files that are none of this run's")
-    assert out[1].endswith("masks/a.png among them")
+    assert out == [
+        f"{folder}: removed 1 of an earlier run's files",
+        f"Beware: {folder}/masks/a.png stays, but is none of this run's results",
+    ]
     run_with(folder, {"masks/a.png": "3"})
     assert (folder / "masks/a.png").read_text() == "3"
 
 
 def test_results_of_a_version_without_a_list_are_told_of(folder, capsys):
     folder.mkdir()
-    (folder / "per_image.csv").touch()
+    for name in ("per_image.csv", "metrics.json"):
+        (folder / name).touch()
     run_with(folder, {"masks/a.png": "1"})
-    assert "also holds 1 files" in capsys.readouterr().out
-    assert held(folder) == ["masks/a.png", "per_image.csv"]
+    line = f"Beware: {folder}/metrics.json stays, but is none of this run's results (2 such files"
+    assert capsys.readouterr().out.startswith(line)
+    assert held(folder) == ["masks/a.png", "metrics.json", "per_image.csv"]
 
 
 def test_what_an_interrupted_run_left_goes_too(folder):

@@ -65,7 +65,8 @@ def save_sheet(path, rows, titles, title):
     """Save a contact sheet: `rows` maps a row's label to its images, `titles` head the columns.
 
     rows: str to n images, each (height, width, 3) uint8 or a mask, (height, width), 0 or 1;
-    titles: n str, of one or several lines, which are cut to the column's width; title: too.
+    titles: n str, of one or several lines, which are cut to the column's width; title: too, cut to
+    the sheet's.
     """
     cell, gap = 144, 6  # pixels
     titles = ["\n".join(printable(s, cell, 10) for s in text.split("\n")) for text in titles]
@@ -82,7 +83,7 @@ def save_sheet(path, rows, titles, title):
     height, width = sheet.shape[:2]
     # One image for all: axes of their own take a hundredth of a second each
     lines = 1 + max(text.count("\n") for text in titles)
-    above = title.split("\n")
+    above = [printable(line, max(width, 600), 12) for line in title.split("\n")]
     inches = (
         max(width / 100 + 0.4, *(0.09 * len(line) for line in above)),
         height / 100 + 0.5 + 0.18 * lines + 0.2 * (len(above) - 1),
@@ -98,7 +99,7 @@ def save_sheet(path, rows, titles, title):
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    figure.suptitle("\n".join(above), fontsize=12, parse_math=False)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 

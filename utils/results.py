@@ -72,11 +72,12 @@ class Results:
                 raise cannot_write(self.folder, error) from error
             gone = len(set(earlier) - set(names))
             if gone:
-                print(f"{self.folder}: {gone:,} files of an earlier run are removed")
+                print(f"{self.folder}: removed {gone:,} of an earlier run's files")
             if strangers:
+                others = f" ({len(strangers):,} such files in all)" if len(strangers) > 1 else ""
                 print(
-                    f"Beware: {self.folder} also holds {len(strangers):,} files that are none of"
-                    f" this run's, {min(strangers)} among them"
+                    f"Beware: {self.folder / min(strangers)} stays, but is none of this run's"
+                    f" results{others}"
                 )
             yield
 
