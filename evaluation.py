@@ -433,6 +433,8 @@ def main():
     arguments = parse_arguments()
     if THRESHOLD != "validation":
         check_number("THRESHOLD", THRESHOLD, "evaluation.py", above=0, below=1)
+    for threshold in THRESHOLDS:
+        check_number("a number of THRESHOLDS", threshold, "evaluation.py", above=0, below=1)
     check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
     check_whole("MIN_INLIERS", MIN_INLIERS, "evaluation.py", least=1)
     if arguments.pictures:

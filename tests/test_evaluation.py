@@ -44,6 +44,13 @@ def test_an_impossible_threshold_is_named(value, monkeypatch):
         evaluation.main()
 
 
+def test_an_impossible_one_of_the_thresholds_is_named(monkeypatch):
+    monkeypatch.setattr(evaluation, "THRESHOLDS", (0.5, 1))
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--thresholds"])
+    with pytest.raises(InputError, match=r"^a number of THRESHOLDS = 1: must be a number above 0"):
+        evaluation.main()
+
+
 @pytest.mark.parametrize("value", [0, 1.5, "32"])
 def test_an_impossible_batch_size_is_named(value, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH_SIZE", value)
