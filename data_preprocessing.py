@@ -154,7 +154,7 @@ def write_arrays(source, folder, describe):
             shape = (len(source.names), IMAGE_SIZE, IMAGE_SIZE, channels)
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-        with watch_decoders(source):
+        with watch_decoders(source, source.names):
             for picture, mask, size, described in parallel(work, source.names):
                 images.write(picture.tobytes())
                 masks.write(mask.tobytes())
@@ -234,7 +234,7 @@ def agreement(source):
 
     source: a Source. Raises InputError for a pair that cannot be decoded.
     """
-    with watch_decoders(source):
+    with watch_decoders(source, source.names):
         frames = doubled_frames(source.names, source.decode, MIN_INLIERS)
     if not frames:
         return [f"{source.label}: no frame stands there twice, so no annotations can be compared"]

@@ -1,35 +1,47 @@
-"""Score the trained network on the test split, or segment pictures of your own.
+"""Score a trained network on labelled pictures, or segment pictures of your own.
 
-    python evaluation.py                         scores and figures of the test split
-    python evaluation.py PICTURE_OR_FOLDER ...   a mask for each picture, at the picture's own size
-    python evaluation.py --checkpoints A B       the mean of several networks' probabilities
-    python evaluation.py --tta                   the mean over each picture's flips and turns
+    python evaluation.py                            scores and figures of the test split
+    python evaluation.py --split S                  of another: train, validation, test or all
+    python evaluation.py --images DIR --masks DIR   of labelled pictures that were never prepared
+    python evaluation.py --archive FILE             the same, of .../images/ and .../masks/ in a zip
+    python evaluation.py --compare C                and of the network in C on the same pictures
+    python evaluation.py --thresholds               choose a threshold on the validation split
+    python evaluation.py PICTURE_OR_FOLDER ...      a mask for each, at the picture's own size
 
-The test split is for this alone: nothing was chosen on it. In results/ the first form leaves
+--checkpoints A B and --compare C D take the mean of several networks' probabilities, --tta that
+over each picture's flips and turns. The test split is for this alone: nothing was chosen on it.
+In results/, where they replace those of an earlier run, scores leave
 
-    metrics.json          every score with its definition, and the networks that it is of
-    per_image.csv         name, Dice, IoU, precision, recall and polyp fraction of each image
+    metrics.json          every score with its definition and interval, and how it came about
+    metrics.md            the same as tables for a paper
+    per_image.csv         name, scene, and scores and polyp fraction of each image
     predictions.png       the best, median and worst cases
     precision_recall.png  the trade-off over all thresholds
     dice_histogram.png    how the scores are spread
     dice_by_size.png      the score against the polyp's size
 
-and the second masks/NAME.png (0 and 255) and overlays/NAME.png. As long as checkpoints/ holds no
-network of your own, the one that comes with these scripts is taken.
+and own pictures masks/NAME.png (0 and 255) and overlays/NAME.png. As long as checkpoints/ holds no
+network of your own, the one that comes with these scripts is taken. --thresholds prints a table and
+leaves thresholds.json in the network's folder, which THRESHOLD = "validation" below reads.
 """
 
 import argparse
-import csv
-import json
-import shlex
 import time
 from pathlib import Path
 
 import numpy as np
 
+from utils.checkpoints import (
+    THRESHOLDS_FILE,
+    Networks,
+    find_checkpoints,
+    read_config,
+    store_threshold,
+    stored_threshold,
+)
 from utils.constants import check_number, check_whole
-from utils.dataset import load_split, load_summary
-from utils.devices import start_tensorflow
+from utils.dataset import SPLITS
+from utils.devices import describe_machine, start_tensorflow
 from utils.figures import (
     SKY,
     YELLOW,
@@ -39,98 +51,79 @@ from utils.figures import (
     save_precision_recall,
     save_sheet,
 )
-from utils.files import InputError, Progress, input_errors, read_file, run, write_beside
+from utils.files import InputError, Progress, input_errors, parallel, run
+from utils.labelled import PreparedPictures, SourcePictures
 from utils.metrics import (
     CURVE_THRESHOLDS,
-    bootstrap_interval,
     confusion_counts,
     curve_histogram,
     image_scores,
+    polyp_fractions,
     pooled_scores,
+    set_scores,
 )
-from utils.pictures import is_picture, read_picture, save_image
+from utils.pictures import HALF, PLAIN, is_picture, read_picture, save_image
 from utils.prediction import (
-    VIEWS,
     average_networks,
     average_views,
+    describe_prediction,
+    enlarge,
     make_predictor,
     segment_picture,
 )
+from utils.report import (
+    format_report,
+    format_thresholds,
+    make_report,
+    most_different,
+    per_image_table,
+    save_report,
+)
+from utils.results import FOLDERS, SCORES, Results
+from utils.sources import add_mask_arguments, archive_source, folder_source, mask_convention
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
 SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-16"  # beside this script, wherever it is run from
+SPLITS_PATH = Path(__file__).parent / "data/hyperkvasir_splits.csv"
 RESULTS_DIR = "results"
-THRESHOLD = 0.5  # a pixel is called polyp from this probability on
+
+# A pixel is called polyp from this probability on; "validation": the one that --thresholds chose
+THRESHOLD = 0.5
+THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
 BATCH_SIZE = 32  # images predicted at once
+MIN_INLIERS = 4  # keypoints that join two pictures of a scene, as in data_preprocessing.py
 
 
 # The networks
 
 
-def find_checkpoints(named):
-    """Return the folders of the networks to predict with, as Paths; each holds a unet.keras.
+def shipped_checkpoints():
+    """Return the folder of the network that comes with these scripts, as a Path."""
+    return Path(__file__).resolve().parent / SHIPPED_CHECKPOINTS
 
-    named: those of --checkpoints, or None: then CHECKPOINTS_DIR, or as long as no network is there
-    SHIPPED_CHECKPOINTS. Raises InputError for a folder that holds none or is named twice.
+
+def choose_networks(named, tta):
+    """Return the Networks of one prediction, before TensorFlow starts.
+
+    named: the folders that the user names, or None; tta: whether views are averaged. Raises
+    InputError for a folder without a network, a damaged config.json, or no stored threshold.
     """
-    if named is None:
-        shipped = Path(__file__).resolve().parent / SHIPPED_CHECKPOINTS
-        own_is_there = (Path(CHECKPOINTS_DIR) / "unet.keras").is_file()
-        if own_is_there or not (shipped / "unet.keras").is_file():
-            named = [CHECKPOINTS_DIR]
-        else:
-            print(f"{CHECKPOINTS_DIR}: no network of yours there yet; taking that in {shipped}")
-            return [shipped]
-    folders, seen = [Path(name) for name in named], set()
-    for folder in folders:
-        if folder.is_file():
-            raise InputError(
-                f"{folder}: is a file; --checkpoints takes the folders that train.py left, and"
-                " pictures stand before it"
-            )
-        if not (folder / "unet.keras").is_file():
-            train = "python train.py"
-            if folder != Path(CHECKPOINTS_DIR):
-                train += f" --checkpoints {shlex.quote(str(folder))}"
-            if len(folders) > 1:
-                train += "; pictures stand before --checkpoints"
-            raise InputError(f"{folder / 'unet.keras'}: no trained model there yet; run {train}")
-        if folder.resolve() in seen:
-            raise InputError(f"{folder}: named twice; --checkpoints takes each network once")
-        seen.add(folder.resolve())
-    return folders
-
-
-def read_config(folder):
-    """Return a checkpoint's config.json, as train.py left it, as a dict.
-
-    Raises InputError if it is missing, damaged, or lacks what is told of a network.
-    """
-    path = Path(folder) / "config.json"
-    way_out = "copy it again from where the network comes from, or train again"
-    if not path.is_file():
-        raise InputError(f"{path}: is missing, and belongs to unet.keras; {way_out}")
-    try:
-        config = json.loads(read_file(path))
-        settings = config["settings"]
-        lacking = {"filters", "seed", "data_source", "data_sha256"} - set(settings)
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: is damaged; {way_out}") from error
-    if lacking:
-        raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
-    return config
+    folders = find_checkpoints(named, CHECKPOINTS_DIR, shipped_checkpoints())
+    configs, threshold = [read_config(folder) for folder in folders], THRESHOLD
+    if threshold == "validation":
+        threshold = stored_threshold(folders, configs, tta)
+    return Networks(folders, configs, threshold)
 
 
 def load_predictor(folders, tta):
-    """Start TensorFlow and load the networks of `find_checkpoints`.
+    """Load the networks of `find_checkpoints`; TensorFlow has started.
 
     tta: whether to average over each picture's eight views (test-time augmentation). Returns a
     function from (n, size, size, 3) uint8 pictures to probabilities of polyp, (n, size, size, 1)
     float32, 0 to 1; that size; and the precision that the networks compute in. Raises InputError
     for a file that holds no such network, and for networks of several sizes.
     """
-    start_tensorflow()
     from model import choose_precision, load_unet
 
     precision = choose_precision()
@@ -151,83 +144,65 @@ def load_predictor(folders, tta):
     return average_views(predict, BATCH_SIZE) if tta else predict, sizes[0], precision
 
 
-def describe_prediction(networks, tta):
-    """Return the definition of a predicted pixel, by the number of networks and of views."""
-    averaged = [f"{networks} networks"] if networks > 1 else []
-    averaged += [f"the {len(VIEWS)} flips and quarter turns of each picture"] if tta else []
-    mean = f", the mean over {' and '.join(averaged)}," if averaged else ""
-    return f"a pixel is called polyp if its probability{mean} is {THRESHOLD} or more"
+# Labelled pictures
 
 
-# The test split
+def choose_pictures(arguments):
+    """Return the labelled pictures that the arguments ask for, as utils/labelled.py has them."""
+    if arguments.images:
+        source = folder_source(arguments.images, arguments.masks, mask_convention(arguments))
+    elif arguments.archive:
+        source = archive_source(arguments.archive, mask_convention(arguments))
+    else:
+        return PreparedPictures(arguments.split or "test", arguments.data)
+    return SourcePictures(source, MIN_INLIERS, SPLITS_PATH)
 
 
-def evaluate(predict, split):
-    """Predict a split batch by batch.
+def score_images(batch, probabilities, threshold):
+    """Return what is counted of each image of a Batch, as a dict of arrays of that length.
 
-    Returns the pixel counts, (n, 4) int, and the histogram for `precision_recall`.
+    probabilities: (n, size, size, 1) float32, 0 to 1, from `threshold` on called polyp. "counts"
+    and, at the pictures' own size, "own_counts" are pixels, (n, 4) int as from `confusion_counts`.
+    What else is added here is a column of per_image.csv.
     """
-    counts, histogram = [], np.zeros((2, len(CURVE_THRESHOLDS)), np.int64)
-    progress = Progress("test images", len(split.names))
-    for begin in range(0, len(split.names), BATCH_SIZE):
-        rows = slice(begin, begin + BATCH_SIZE)
-        masks, probabilities = split.masks[rows], predict(split.images[rows])
-        counts.append(confusion_counts(masks, probabilities >= THRESHOLD))
-        histogram += curve_histogram(masks, probabilities)
-        progress.advance(len(masks))
-    return np.concatenate(counts), histogram
+
+    def own_counts(pair):
+        mask, probability = pair
+        return confusion_counts([mask >= HALF], [enlarge(probability, mask.shape) >= threshold])[0]
+
+    columns = {"counts": confusion_counts(batch.masks, probabilities >= threshold)}
+    if batch.own_masks is not None:
+        pairs = zip(batch.own_masks, probabilities, strict=True)
+        columns["own_counts"] = np.stack(list(parallel(own_counts, pairs)))
+    return columns
 
 
-def collect_metrics(counts, groups):
-    """Return every score as a dict of its value, its definition and, where there is one, interval.
+def evaluate(predictors, thresholds, pictures, size):
+    """Predict pictures batch by batch, by one or several predictors, each with its threshold.
 
-    counts: (n, 4) as from `confusion_counts`; groups: (n,) int, the images' scenes.
+    Returns for each predictor what `score_images` counted of all pictures, and the histogram for
+    `precision_recall`, of the first.
     """
-    at = f"threshold {THRESHOLD}"
-    pooled = f"pixels pooled over the split, {at}"
-    definitions = {
-        "mean_iou": f"mean of the IoU of polyp and of background; {pooled}",
-        "accuracy": f"pixels called rightly, background counted; {pooled}",
-        "precision": f"polyp among what is called polyp; {pooled}",
-        "recall": f"called polyp among what is polyp; {pooled}",
-        "f1": f"harmonic mean of these two, that is Dice; {pooled}",
-        "polyp_iou": f"IoU of polyp alone; {pooled}",
-    }
-    metrics = {
-        name: {"value": value, "definition": definitions[name]}
-        for name, value in pooled_scores(counts).items()
-    }
-    scores = image_scores(counts)
-    for column, name in enumerate(("Dice", "IoU")):
-        metrics[f"image_{name.lower()}"] = {
-            "value": float(scores[:, column].mean()),
-            "interval": bootstrap_interval(scores[:, column], groups),
-            "definition": f"{name} of polyp, mean over images, {at}; 95 % bootstrap over scenes",
-        }
-    return metrics
+    parts, histogram = [[] for _ in predictors], np.zeros((2, len(CURVE_THRESHOLDS)), np.int64)
+    progress = Progress("images", len(pictures.names))
+    for batch in pictures.batches(size, BATCH_SIZE):
+        for predict, threshold, scored in zip(predictors, thresholds, parts, strict=True):
+            probabilities = predict(batch.images)
+            scored.append(score_images(batch, probabilities, threshold))
+            if scored is parts[0]:
+                histogram += curve_histogram(batch.masks, probabilities)
+        progress.advance(len(batch.images))
+    joined = [
+        {name: np.concatenate([columns[name] for columns in scored]) for name in scored[0]}
+        for scored in parts
+    ]
+    return joined, histogram
 
 
-def format_table(metrics):
-    """Return the metrics as lines of name, value, interval and definition."""
-    labels = {
-        "mean_iou": "mean IoU",
-        "f1": "F1",
-        "polyp_iou": "polyp IoU",
-        "image_dice": "Dice per image",
-        "image_iou": "IoU per image",
-    }
-    lines = []
-    for name, metric in metrics.items():
-        low_high = "[{:.3f}, {:.3f}]".format(*metric["interval"]) if "interval" in metric else ""
-        label = labels.get(name, name)
-        lines.append(f"{label:14} {metric['value']:.3f}  {low_high:14}  {metric['definition']}")
-    return "\n".join(lines)
-
-
-def save_predictions(path, predict, split, dice, each=3):
+def save_predictions(path, predict, pictures, size, dice, threshold, each=3):
     """Save predictions.png: `each` of the best, median and worst cases, all outlined.
 
-    dice: (n,) float, of the images of `split`. A split too small for that is shown whole.
+    dice: (n,) float, of the images at `size`. Too few for that are all shown.
     """
     order, total = np.argsort(-dice, kind="stable"), len(dice)
     if total <= 3 * each:
@@ -238,97 +213,118 @@ def save_predictions(path, predict, split, dice, each=3):
         ranks = {begin + n: f"{place}: " for place, begin in begins.items() for n in range(each)}
     rows = order[list(ranks)]
     titles = [
-        f"{place}{rank + 1:,} of {total:,}\n{split.names[row]}\nDice {dice[row]:.3f}"
+        f"{place}{rank + 1:,}/{total:,}\n{pictures.names[row]}\nDice {dice[row]:.3f}"
         for (rank, place), row in zip(ranks.items(), rows, strict=True)
     ]
-    pictures, masks = split.images[rows], split.masks[rows]
-    predictions = (predict(pictures) >= THRESHOLD).astype(np.uint8)
+    images, masks = pictures.pairs(rows, size)
+    predictions = (predict(images) >= threshold).astype(np.uint8)
     sheet = {
-        "picture": pictures,
+        "picture": images,
         "mask": masks[..., 0],
         "prediction": predictions[..., 0],
         "outlines": [
-            outline(picture, [(mask, SKY), (prediction, YELLOW)])
-            for picture, mask, prediction in zip(pictures, masks, predictions, strict=True)
+            outline(image, [(mask, SKY), (prediction, YELLOW)])
+            for image, mask, prediction in zip(images, masks, predictions, strict=True)
         ],
     }
-    title = f"Test split, threshold {THRESHOLD}. Outlines: mask blue, prediction yellow"
+    title = f"Threshold {threshold}. Outlines: mask blue, prediction yellow\n{pictures.title}"
     save_sheet(path, sheet, titles, title)
 
 
 # The commands
 
 
-def score_test_split(data_dir, checkpoints, tta, results):
-    """Score the test split, print the table and leave everything in `results`."""
-    folders = find_checkpoints(checkpoints)
-    summary, split = load_summary(data_dir), load_split("test", data_dir)
-    configs = {folder: read_config(folder) for folder in folders}
-    predict, size, precision = load_predictor(folders, tta)
-    if size != summary["image_size"]:
-        raise InputError(
-            f"{folders[0]}: its network takes {size} pixels a side, {data_dir} has"
-            f" {summary['image_size']}; prepare the data or train again"
-        )
-    others = [
-        folder
-        for folder, config in configs.items()
-        if config["settings"]["data_sha256"] != summary["sha256"]
-    ]
+def score(arguments):
+    """Score labelled pictures, compare two predictions if asked to, and leave all in `results`."""
+    pictures, tta = choose_pictures(arguments), arguments.tta
+    named = [arguments.checkpoints, *([arguments.compare] if arguments.compare else [])]
+    chosen = [choose_networks(folders, tta) for folders in named]
+    read = [arguments.images, arguments.masks, arguments.archive]
+    results = Results(arguments.results, [path for path in read if path])
+    predictors, size, precision = load_predictors(chosen, pictures, tta)
     start = time.monotonic()
-    counts, histogram = evaluate(predict, split)
-    seconds = time.monotonic() - start
-    scores, metrics = image_scores(counts), collect_metrics(counts, split.groups)
-    fractions = (counts[:, 0] + counts[:, 2]) / counts.sum(axis=1)
-
-    prediction = describe_prediction(len(folders), tta)
-    report = {
-        "data": summary["source"],
-        "data_sha256": summary["sha256"],
-        "trained_on_this_data": not others,
-        "images": len(split.names),
-        "scenes": len(np.unique(split.groups)),
-        "precision": precision,
-        "prediction": prediction,
-        "threshold": THRESHOLD,
-        "tta": tta,
-        "networks": [
-            {"checkpoints": str(folder), "training": config} for folder, config in configs.items()
-        ],
-        "metrics": metrics,
-    }
-    with write_beside(results / "metrics.json") as beside:
-        beside.write_text(json.dumps(report, indent=2) + "\n")
-    with (
-        write_beside(results / "per_image.csv") as beside,
-        open(beside, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["name", "dice", "iou", "precision", "recall", "polyp_fraction"])
-        table = np.column_stack([scores, fractions]).round(6)
-        writer.writerows([name, *row] for name, row in zip(split.names, table, strict=True))
-    dice, pooled = scores[:, 0], {name: metric["value"] for name, metric in metrics.items()}
-    point = pooled["precision"], pooled["recall"], THRESHOLD
-    save_predictions(results / "predictions.png", predict, split, dice)
-    save_precision_recall(results / "precision_recall.png", histogram, *point)
-    save_dice_histogram(results / "dice_histogram.png", dice, THRESHOLD)
-    save_dice_by_size(results / "dice_by_size.png", dice, fractions, THRESHOLD)
-
-    print(
-        f"Test split of {data_dir}: {report['images']:,} images, {report['scenes']:,} scenes;"
-        f" predicted in {seconds:.1f} s, in {precision}"
+    scored, histogram = evaluate(
+        predictors, [networks.threshold for networks in chosen], pictures, size
     )
-    for folder, config in configs.items():
-        settings = config["settings"]
-        print(f"Network of {folder}: {settings['filters']} filters, seed {settings['seed']}")
-    print(f"Prediction: {prediction}\n{format_table(metrics)}")
-    for folder in others:
-        print(
-            f"Beware: {folder} was trained on other data or another split"
-            f" ({configs[folder]['settings']['data_source']}). If it has seen any of these images,"
-            " the scores are not true."
+    seconds = time.monotonic() - start
+    groups, machine = pictures.scenes(), describe_machine(precision, 1)
+    report = make_report(pictures, groups, chosen, scored, size, tta, machine)
+    table = per_image_table(pictures.names, groups, scored)
+    with results.begin(SCORES):
+        save_report(results, report, table)
+        first = predictors[0], chosen[0].threshold, scored[0]["counts"]
+        save_figures(results, pictures, size, *first, histogram)
+    print(*format_report(report, seconds), sep="\n")
+    if arguments.compare:
+        print(*most_different(table), sep="\n")
+    whose = ", of A" if arguments.compare else ""
+    print(f"Look at {results.folder / 'predictions.png'} and the other figures beside it{whose}")
+
+
+def load_predictors(chosen, pictures, tta):
+    """Start TensorFlow, and return the predictor of each of the Networks; their size, precision."""
+    start_tensorflow()
+    loaded = [load_predictor(networks.folders, tta) for networks in chosen]
+    for networks, (_, size, _) in zip(chosen, loaded, strict=True):
+        pictures.check_size(size, networks.folders[0])
+        if size != loaded[0][1]:
+            raise InputError(
+                f"{networks.folders[0]}: its network takes {size} pixels a side, that of"
+                f" {chosen[0].folders[0]} {loaded[0][1]}; compare networks of one size"
+            )
+    return [predict for predict, _, _ in loaded], *loaded[0][1:]
+
+
+def save_figures(results, pictures, size, predict, threshold, counts, histogram):
+    """Save the figures of one prediction of labelled pictures.
+
+    predict, threshold: of that prediction; counts, histogram: what `evaluate` returned of it.
+    """
+    dice, fractions, title = image_scores(counts)[:, 0], polyp_fractions(counts), pictures.title
+    pooled = pooled_scores(counts)
+    point = pooled["precision"], pooled["recall"], threshold
+    with results.write("predictions.png") as beside:
+        save_predictions(beside, predict, pictures, size, dice, threshold)
+    with results.write("precision_recall.png") as beside:
+        save_precision_recall(beside, histogram, *point, title)
+    with results.write("dice_histogram.png") as beside:
+        save_dice_histogram(beside, dice, threshold, title)
+    with results.write("dice_by_size.png") as beside:
+        save_dice_by_size(beside, dice, fractions, threshold, title)
+
+
+def choose_threshold(arguments):
+    """Score the validation split over THRESHOLDS, print the table, and store the best."""
+    folders = find_checkpoints(arguments.checkpoints, CHECKPOINTS_DIR, shipped_checkpoints())
+    if len(folders) > 1:
+        raise InputError("--thresholds: is stored with one network; name one with --checkpoints")
+    pictures, config = PreparedPictures("validation", arguments.data), read_config(folders[0])
+    if not pictures.is_trained_on_by(config):
+        raise InputError(
+            f"{folders[0]}: was trained on other data or another split than {arguments.data}, and"
+            " may have seen its validation split; name its own with --data"
         )
-    print(f"Look at {results / 'predictions.png'} and the other figures beside it")
+    networks = Networks(folders, [config], None)
+    (predict,), size, precision = load_predictors([networks], pictures, arguments.tta)
+    counts, progress = [[] for _ in THRESHOLDS], Progress("images", len(pictures.names))
+    for batch in pictures.batches(size, BATCH_SIZE):
+        probabilities = predict(batch.images)
+        for threshold, counted in zip(THRESHOLDS, counts, strict=True):
+            counted.append(confusion_counts(batch.masks, probabilities >= threshold))
+        progress.advance(len(batch.images))
+    rows = [
+        {"threshold": threshold, **set_scores(np.concatenate(counted))}
+        for threshold, counted in zip(THRESHOLDS, counts, strict=True)
+    ]
+    best = store_threshold(folders[0], arguments.tta, pictures.sha256, len(pictures.names), rows)
+    print(
+        f"{pictures.title}: {len(pictures.names):,} images, pixels pooled but for Dice per image;"
+        f" in {precision}",
+        *format_thresholds(rows),
+        f"{folders[0] / THRESHOLDS_FILE}: {best['threshold']:g}, the best by Dice per image;"
+        ' THRESHOLD = "validation" in evaluation.py takes it',
+        sep="\n",
+    )
 
 
 def find_pictures(paths):
@@ -353,23 +349,30 @@ def find_pictures(paths):
     return by_name
 
 
-def segment_own_pictures(paths, checkpoints, tta, results):
+def segment_own_pictures(arguments):
     """Segment pictures, and the pictures in folders, at their own size."""
-    files, folders = find_pictures(paths), find_checkpoints(checkpoints)
-    predict, size, _ = load_predictor(folders, tta)
+    files = find_pictures(arguments.pictures)
+    results = Results(arguments.results, files.values())
+    networks = choose_networks(arguments.checkpoints, arguments.tta)
+    start_tensorflow()
+    predict, size, _ = load_predictor(networks.folders, arguments.tta)
     progress, without = Progress("pictures", len(files)), 0
-    for name, file in files.items():
-        picture = read_picture(file)
-        mask = segment_picture(predict, picture, size, THRESHOLD)
-        without += not mask.any()
-        overlay = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
-        save_image(results / "masks" / f"{name}.png", mask)
-        save_image(results / "overlays" / f"{name}.png", overlay[..., ::-1])
-        progress.advance()
+    with results.begin([f"{folder}/{name}.png" for folder in FOLDERS for name in files]):
+        for name, file in files.items():
+            picture = read_picture(file)
+            mask = segment_picture(predict, picture, size, networks.threshold)
+            without += not mask.any()
+            overlay = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
+            for folder, image in zip(FOLDERS, (mask, overlay[..., ::-1]), strict=True):
+                with results.write(f"{folder}/{name}.png") as beside:
+                    save_image(beside, image)
+            progress.advance()
+    masks, overlays = (results.folder / folder for folder in FOLDERS)
+    prediction = describe_prediction(len(networks.folders), arguments.tta, networks.threshold)
     print(
-        f"Prediction: {describe_prediction(len(folders), tta)}\n"
-        f"{results / 'masks'}: {len(files):,} masks, {without:,} of them without a polyp;"
-        f" outlined in {results / 'overlays'}"
+        f"Prediction: {prediction}\n"
+        f"{masks}: {len(files):,} masks, {without:,} of them without a polyp; outlined in"
+        f" {overlays}"
     )
 
 
@@ -380,31 +383,69 @@ def parse_arguments():
     parser.add_argument("pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own")
     show = {"metavar": "DIR", "help": "default: %(default)s"}
     parser.add_argument("--data", default=DATA_DIR, **show)
+    parser.add_argument("--split", choices=(*SPLITS, "all"), help="default: test")
+    parser.add_argument("--images", metavar="DIR", help="labelled, with --masks; not prepared")
+    parser.add_argument("--masks", metavar="DIR", help="of the pictures' names")
+    parser.add_argument("--archive", metavar="FILE", help="a zip of such pictures and masks")
+    add_mask_arguments(parser)
+    networks = {"nargs": "+", "action": "extend", "metavar": "DIR"}
     parser.add_argument(
         "--checkpoints",
-        nargs="+",
-        action="extend",
-        metavar="DIR",
+        **networks,
         help="of one network, or of several, whose mean is taken;"
         f" default: {CHECKPOINTS_DIR}, and without a network there {SHIPPED_CHECKPOINTS}",
+    )
+    parser.add_argument("--compare", **networks, help="another network, or several, to compare")
+    parser.add_argument(
+        "--thresholds", action="store_true", help="choose a threshold on the validation split"
     )
     parser.add_argument(
         "--tta", action="store_true", help="average over each picture's flips and quarter turns"
     )
     parser.add_argument("--results", default=RESULTS_DIR, **show)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    check_combination(parser, arguments)
+    return arguments
+
+
+def check_combination(parser, arguments):
+    """End with a line if the arguments ask for several things at once, or for half of one."""
+    given = {name for name, value in vars(arguments).items() if value}
+    given -= {"tta", "checkpoints", "results"}
+    given -= {"data"} if arguments.data == DATA_DIR else set()
+    given = {name for name in given if not name.startswith("mask_")}
+    goes_with = {
+        "pictures": set(),
+        "thresholds": {"data"},
+        "images": {"masks", "compare"},
+        "archive": {"compare"},
+    }
+    for name, others in goes_with.items():
+        odd = sorted(given - others - {name})
+        if name in given and odd:
+            kind = "PICTURE_OR_FOLDER" if name == "pictures" else f"--{name}"
+            parser.error(f"{kind} and --{odd[0]} do not go together")
+    if bool(arguments.images) != bool(arguments.masks):
+        parser.error("--images and --masks go together")
+    if mask_convention(arguments) != PLAIN and not (arguments.images or arguments.archive):
+        parser.error("--mask-... is for masks of your own: add --images and --masks, or --archive")
 
 
 def main():
-    """Score the test split, or segment the pictures that the command line names."""
+    """Do what the command line asks for: score, choose a threshold, or segment."""
     arguments = parse_arguments()
-    check_number("THRESHOLD", THRESHOLD, "evaluation.py", above=0, below=1)
+    if THRESHOLD != "validation":
+        check_number("THRESHOLD", THRESHOLD, "evaluation.py", above=0, below=1)
+    for threshold in THRESHOLDS:
+        check_number("a number of THRESHOLDS", threshold, "evaluation.py", above=0, below=1)
     check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
-    networks = arguments.checkpoints, arguments.tta, Path(arguments.results)
+    check_whole("MIN_INLIERS", MIN_INLIERS, "evaluation.py", least=1)
     if arguments.pictures:
-        segment_own_pictures(arguments.pictures, *networks)
+        segment_own_pictures(arguments)
+    elif arguments.thresholds:
+        choose_threshold(arguments)
     else:
-        score_test_split(arguments.data, *networks)
+        score(arguments)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from data_preprocessing import (  # noqa: E402
 from utils.dataset import load_split, load_summary  # noqa: E402
 from utils.figures import ORANGE, SKY  # noqa: E402
 from utils.files import run, write_beside  # noqa: E402
+from utils.pictures import read_picture  # noqa: E402
 from utils.prediction import make_predictor, segment_picture  # noqa: E402
 from utils.sources import archive_source  # noqa: E402
 
@@ -224,9 +225,7 @@ def one_picture(filters, precision, archive):
         cv2.imwrite(str(files[-1]), source.decode(name)[0][..., ::-1])
 
     def segment(file):
-        data = evaluation.read_file(file)
-        picture = evaluation.decode_image(data, file, cv2.IMREAD_COLOR_RGB)
-        segment_picture(predict, picture, IMAGE_SIZE, evaluation.THRESHOLD)
+        segment_picture(predict, read_picture(file), IMAGE_SIZE, evaluation.THRESHOLD)
         return 1
 
     return lambda: (1, 1 / statistics.median(rate_of(lambda f=f: segment(f)) for f in files))

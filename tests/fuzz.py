@@ -192,7 +192,7 @@ def read_archive(folder, content):
     """An archive, and all its pairs."""
     (folder / "pairs.zip").write_bytes(content)
     source = archive_source(folder / "pairs.zip")
-    with watch_decoders(source):
+    with watch_decoders(source, source.names):
         for name in source.names:
             check_pair(*source.decode(name))
 

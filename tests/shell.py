@@ -1,6 +1,7 @@
 """What tests share: running scripts as a user does, and small made-up data."""
 
 import csv
+import json
 import os
 import resource
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.dataset import Split
+from utils.dataset import SPLITS, Split
 
 ROOT = Path(__file__).parents[1]
 PATHS = [str(ROOT / "tests/offline"), os.environ.get("PYTHONPATH")]
@@ -60,6 +61,24 @@ def zip_folders(folders, path):
             for file in folder.iterdir():
                 archive.write(file, f"top/{folder.name}/{file.name}")
     return path
+
+
+def save_data_set(folder, masks, size=16):
+    """Leave a prepared data set: the masks' pairs to test, one to train, one to validate."""
+    folder.mkdir()
+    splits = ["train", "validation"] + ["test"] * len(masks)
+    np.save(folder / "images.npy", make_pictures(len(splits), size, size, 3))
+    np.save(folder / "masks.npy", np.concatenate([np.ones((2, size, size, 1), np.uint8), masks]))
+    lines = [f"n{row},{row},{split},{min(row, 2)}" for row, split in enumerate(splits)]
+    (folder / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+    summary = {"source": "demo", "sha256": "abc", "image_size": size}
+    summary |= {key: dict.fromkeys(SPLITS, 1) for key in ("pairs", "polyp_fraction")}
+    (folder / "dataset.json").write_text(json.dumps(summary))
+    return folder
+
+
+def make_pictures(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def array_split(count=11, size=32):

@@ -240,7 +240,7 @@ def test_without_a_data_set_the_message_says_what_to_run(tmp_path):
 
 
 def test_an_unknown_split_is_refused(demo):
-    with pytest.raises(InputError, match="'val': none of train, validation, test"):
+    with pytest.raises(InputError, match="'val': none of train, validation, test, all"):
         dataset.load_split("val", demo)
 
 

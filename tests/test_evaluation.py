@@ -1,4 +1,4 @@
-"""What evaluation.py says of its scores, the networks that it loads, and prediction."""
+"""What evaluation.py scores, the networks that it loads, and what it refuses."""
 
 import io
 import json
@@ -6,14 +6,17 @@ import os
 import zipfile
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pytest
 
 import evaluation
 from model import build_unet, load_unet
-from utils.dataset import SPLITS, Split
+from shell import make_pictures, read_rows, save_data_set
+from utils.demo import draw_demo_pair
 from utils.files import InputError
+from utils.labelled import Batch
 from utils.metrics import confusion_counts, image_scores
 
 
@@ -22,40 +25,15 @@ def _somewhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def save_checkpoint(folder, filters=1, size=16, seed=0, data="abc"):
+def save_checkpoint(folder, filters=1, size=16, seed=0, data="abc", polyp_fraction=0.5):
     """Leave an untrained network in a folder as train.py does."""
     keras.utils.set_random_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    build_unet(size, filters=filters).save(folder / "unet.keras")
+    network = build_unet(size, filters=filters, polyp_fraction=polyp_fraction)
+    network.save(folder / "unet.keras")
     settings = {"filters": filters, "seed": seed, "data_source": "demo", "data_sha256": data}
     (folder / "config.json").write_text(json.dumps({"settings": settings}))
     return folder
-
-
-def save_data_set(folder, masks, size=16):
-    """Leave a prepared data set: the masks' pairs to test, one to train, one to validate."""
-    folder.mkdir()
-    splits = ["train", "validation"] + ["test"] * len(masks)
-    np.save(folder / "images.npy", pictures_of(len(splits), size, size, 3))
-    np.save(folder / "masks.npy", np.concatenate([np.ones((2, size, size, 1), np.uint8), masks]))
-    lines = [f"n{row},{row},{split},{min(row, 2)}" for row, split in enumerate(splits)]
-    (folder / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
-    summary = {"source": "demo", "sha256": "abc", "image_size": size}
-    summary |= {key: dict.fromkeys(SPLITS, 1) for key in ("pairs", "polyp_fraction")}
-    (folder / "dataset.json").write_text(json.dumps(summary))
-    return folder
-
-
-def pictures_of(*shape):
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-
-def test_every_text_follows_the_threshold(monkeypatch):
-    monkeypatch.setattr(evaluation, "THRESHOLD", 0.3)
-    metrics = evaluation.collect_metrics(np.array([[1, 2, 3, 4]]), np.zeros(1, int))
-    texts = [metric["definition"] for metric in metrics.values()]
-    assert all("threshold 0.3" in text for text in texts)
-    assert evaluation.describe_prediction(1, False).endswith("is 0.3 or more")
 
 
 @pytest.mark.parametrize("value", [0, 1, -0.5, "0.5", float("nan")])
@@ -63,6 +41,13 @@ def test_an_impossible_threshold_is_named(value, monkeypatch):
     monkeypatch.setattr(evaluation, "THRESHOLD", value)
     monkeypatch.setattr("sys.argv", ["evaluation.py"])
     with pytest.raises(InputError, match=r"^THRESHOLD = .*: must be a number above 0 and below 1"):
+        evaluation.main()
+
+
+def test_an_impossible_one_of_the_thresholds_is_named(monkeypatch):
+    monkeypatch.setattr(evaluation, "THRESHOLDS", (0.5, 1))
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--thresholds"])
+    with pytest.raises(InputError, match=r"^a number of THRESHOLDS = 1: must be a number above 0"):
         evaluation.main()
 
 
@@ -74,24 +59,9 @@ def test_an_impossible_batch_size_is_named(value, monkeypatch):
         evaluation.main()
 
 
-def test_every_metric_says_what_it_is():
-    random = np.random.default_rng(0)
-    counts = confusion_counts(*random.integers(0, 2, (2, 5, 16, 16, 1)))
-    metrics = evaluation.collect_metrics(counts, np.arange(len(counts)))
-    assert list(metrics) == [
-        *("mean_iou", "accuracy", "precision", "recall", "f1", "polyp_iou"),
-        *("image_dice", "image_iou"),
-    ]
-    assert all("threshold 0.5" in metric["definition"] for metric in metrics.values())
-    assert metrics["image_dice"]["interval"][0] <= metrics["image_dice"]["value"]
-    table = evaluation.format_table(metrics).splitlines()
-    assert len(table) == len(metrics)
-    assert f"{metrics['recall']['value']:.3f}" in table[3]
-
-
 def test_several_networks_and_views_are_the_mean_of_all(tmp_path):
     folders = [save_checkpoint(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
-    pictures = pictures_of(2, 16, 16, 3)
+    pictures = make_pictures(2, 16, 16, 3)
     single = [evaluation.load_predictor([folder], tta=True)[0] for folder in folders]
     both, size, _ = evaluation.load_predictor(folders, tta=True)
     assert size == 16
@@ -105,54 +75,6 @@ def test_networks_of_several_sizes_are_not_averaged(tmp_path):
     folders = [save_checkpoint(tmp_path / str(size), size=size) for size in (16, 32)]
     with pytest.raises(InputError, match=r"32: its network takes 32 pixels a side, that of .*16"):
         evaluation.load_predictor(folders, tta=False)
-
-
-def test_what_a_prediction_is_says_all_that_is_averaged():
-    say = evaluation.describe_prediction
-    views = "the 8 flips and quarter turns of each picture"
-    assert say(1, False) == "a pixel is called polyp if its probability is 0.5 or more"
-    assert "probability, the mean over 2 networks, is" in say(2, False)
-    assert f"probability, the mean over {views}, is" in say(1, True)
-    assert f"probability, the mean over 3 networks and {views}, is" in say(3, True)
-
-
-def test_ones_own_network_comes_before_the_shipped_one(tmp_path, capsys):
-    shipped = Path(evaluation.__file__).parent / evaluation.SHIPPED_CHECKPOINTS
-    assert evaluation.find_checkpoints(None) == [shipped]
-    line = capsys.readouterr().out
-    assert line.startswith("checkpoints: no network of yours there yet; taking that in")
-    assert line.rstrip().endswith("hyperkvasir-16")
-    save_checkpoint(tmp_path / "checkpoints")
-    assert evaluation.find_checkpoints(None) == [Path("checkpoints")]
-    assert capsys.readouterr().out == ""
-
-
-def test_named_checkpoints_never_fall_back(tmp_path):
-    (tmp_path / "my net").mkdir()
-    with pytest.raises(InputError, match=r"checkpoints/unet\.keras: no trained model there yet"):
-        evaluation.find_checkpoints(["checkpoints"])
-    with pytest.raises(InputError, match=r"run python train\.py --checkpoints 'my net'$"):
-        evaluation.find_checkpoints(["my net"])
-    save_checkpoint(tmp_path / "a")
-    with pytest.raises(InputError, match="named twice"):
-        evaluation.find_checkpoints(["a", "../" + tmp_path.name + "/a"])
-    with pytest.raises(InputError, match=r"is a file; --checkpoints takes the folders"):
-        evaluation.find_checkpoints(["a/unet.keras"])
-    with pytest.raises(InputError, match=r"'my net'; pictures stand before --checkpoints$"):
-        evaluation.find_checkpoints(["a", "my net"])
-
-
-def test_a_config_that_cannot_be_used_is_named_with_the_way_out(tmp_path):
-    path = tmp_path / "config.json"
-    with pytest.raises(InputError, match=r"config\.json: is missing.*or train again"):
-        evaluation.read_config(tmp_path)
-    for text in ("{", "[]", "7", "{}", '{"settings": 7}', "\xff"):
-        path.write_bytes(text.encode("latin-1"))
-        with pytest.raises(InputError, match=r"config\.json: is damaged; .*or train again"):
-            evaluation.read_config(tmp_path)
-    path.write_text('{"settings": {"filters": 2, "seed": 1}}')
-    with pytest.raises(InputError, match=r"config\.json: lacks data_sha256, data_source; .*again"):
-        evaluation.read_config(tmp_path)
 
 
 class Unknown(keras.layers.Layer):
@@ -217,7 +139,7 @@ def test_every_damaged_model_is_one_line(tmp_path):
 def test_a_plain_network_that_is_not_this_u_net_predicts_too(tmp_path):
     network = from_picture(keras.layers.Conv2D(1, 3, padding="same"), 16, 16, 3)
     network.save(tmp_path / "unet.keras")
-    pictures = pictures_of(1, 16, 16, 3)
+    pictures = make_pictures(1, 16, 16, 3)
     loaded = load_unet(tmp_path / "unet.keras", "mixed_bfloat16")
     np.testing.assert_array_equal(loaded(pictures), network(pictures))
 
@@ -237,10 +159,28 @@ def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatc
     assert report["networks"][0]["checkpoints"] == checkpoints.name
     assert sorted(os.listdir("results")) == sorted(
         [
-            *("metrics.json", "per_image.csv", "predictions.png", "precision_recall.png"),
-            *("dice_histogram.png", "dice_by_size.png"),
+            *("metrics.json", "metrics.md", "per_image.csv", "predictions.png"),
+            *("precision_recall.png", "dice_histogram.png", "dice_by_size.png", "written.jsonl"),
         ]
     )
+
+
+class DrawnPictures:
+    """Labelled pictures of arrays; own_masks: of the masks at the pictures' own size, or None."""
+
+    title = "drawn pictures"
+
+    def __init__(self, images, masks, own_masks=None):
+        self.images, self.masks, self.own_masks = images, masks, own_masks
+        self.names = [f"n{number}" for number in range(len(images))]
+
+    def batches(self, size, count):
+        for begin in range(0, len(self.names), count):
+            rows = slice(begin, begin + count)
+            yield Batch(*self.pairs(rows, size), self.own_masks and self.own_masks[rows])
+
+    def pairs(self, rows, size):
+        return self.images[rows], self.masks[rows]
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 40])
@@ -248,13 +188,14 @@ def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
     shown = []
     monkeypatch.setattr(evaluation, "save_sheet", lambda *args: shown.extend(args))
     masks = (np.random.default_rng(0).random((count, 16, 16, 1)) < 0.5).astype(np.uint8)
-    split = Split(pictures_of(count, 16, 16, 3), masks, [f"n{n}" for n in range(count)], None)
+    images = make_pictures(count, 16, 16, 3)
+    drawn = DrawnPictures(images, masks)
 
     def predict(pictures):
         return (pictures[..., :1] > 127).astype(np.float32)
 
-    dice = image_scores(confusion_counts(masks, predict(split.images) >= 0.5))[:, 0]
-    evaluation.save_predictions("a.png", predict, split, dice)
+    dice = image_scores(confusion_counts(masks, predict(images) >= 0.5))[:, 0]
+    evaluation.save_predictions("a.png", predict, drawn, 16, dice, 0.5)
     _, sheet, titles, title = shown
     lines = [text.split("\n") for text in titles]
     names = [name for _, name, _ in lines]
@@ -268,8 +209,131 @@ def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
     spread = {10: [1, 2, 3, 4, 5, 6, 8, 9, 10], 40: [1, 2, 3, 19, 20, 21, 38, 39, 40]}
     ranks = spread.get(count, range(1, count + 1))
     assert [text for text, _, _ in lines] == [
-        f"{place}{rank} of {count}" for place, rank in zip(places, ranks, strict=True)
+        f"{place}{rank}/{count}" for place, rank in zip(places, ranks, strict=True)
     ]
     for number, name in enumerate(names):
-        np.testing.assert_array_equal(sheet["picture"][number], split.images[int(name[1:])])
-    assert "threshold 0.5" in title
+        np.testing.assert_array_equal(sheet["picture"][number], images[int(name[1:])])
+    assert title == "Threshold 0.5. Outlines: mask blue, prediction yellow\ndrawn pictures"
+
+
+def redness(pictures):
+    return (pictures[..., :1] / 255).astype(np.float32)
+
+
+def test_pictures_are_scored_at_both_sizes_by_hand(monkeypatch):
+    """The left half is polyp; the network is sure of half of it, and less sure of the rest."""
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 2)
+    images = np.zeros((3, 4, 8, 3), np.uint8)
+    images[:, :, :2], images[:, :, 2:4] = 255, 102
+    masks = np.zeros((3, 4, 8, 1), np.uint8)
+    masks[:, :, :4] = 1
+    own = [np.zeros((8 * n, 16 * n), np.uint8) for n in (1, 2, 5)]
+    for mask in own:
+        mask[:, : mask.shape[1] // 2] = 255
+    drawn = DrawnPictures(images, masks, own)
+    (strict, lenient), histogram = evaluation.evaluate([redness] * 2, [0.7, 0.2], drawn, 8)
+    assert strict["counts"].tolist() == [[8, 0, 8, 16]] * 3
+    assert lenient["counts"].tolist() == [[16, 0, 0, 16]] * 3
+    assert histogram.sum() == 3 * 32
+    # Bilinearly, 1 turns into 0.4 and 0.4 into 0: in the middle they are 0.7 and 0.2
+    for mask, narrow, wide in zip(own, strict["own_counts"], lenient["own_counts"], strict=True):
+        scale = mask.shape[1] // 8
+        tall, half = mask.shape[0], mask.shape[1] // 2
+        assert narrow.tolist() == [tall * 2 * scale, 0, tall * (half - 2 * scale), tall * half]
+        assert wide.tolist() == [tall * half, 0, 0, tall * half]
+
+
+def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, monkeypatch, capsys):
+    folders = [tmp_path / "images", tmp_path / "masks"]
+    for folder in folders:
+        folder.mkdir()
+    for number in range(3):
+        pair = draw_demo_pair(f"demo_{number:03d}")
+        for folder, image in zip(folders, pair, strict=True):
+            image = cv2.resize(image, (100, 80), interpolation=cv2.INTER_NEAREST)
+            cv2.imwrite(str(folder / f"{number}.png"), image)
+    for seed, name in enumerate("ab"):
+        save_checkpoint(tmp_path / name, seed=seed)
+    line = ["evaluation.py", "--images", "images", "--masks", "masks"]
+    monkeypatch.setattr("sys.argv", [*line, "--checkpoints", "a", "--compare", "b"])
+    evaluation.main()
+    out = capsys.readouterr().out
+    report = json.loads(Path("results/metrics.json").read_text())
+    assert report["split"] is None
+    assert report["trained_on_this_data"] is None
+    assert report["title"] == "pictures of images and masks"
+    assert f"Scores of 3 images of {report['scenes']} scenes: pictures of images and mask" in out
+    rows = read_rows(Path("results/per_image.csv"))
+    for letter, prefix, part in (("a", "", report), ("b", "compared_", report["compared"])):
+        assert [network["checkpoints"] for network in part["networks"]] == [letter]
+        for end, own in (("", ""), ("_at_own_size", "own_")):
+            mean = np.mean([float(row[f"{prefix}{own}dice"]) for row in rows])
+            assert mean == pytest.approx(part[f"metrics{end}"]["image_dice"]["value"], abs=1e-5)
+    assert "images on which they differ most" in out
+    assert out.splitlines()[-1].endswith("beside it, of A")
+
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
+    evaluation.main()
+    assert "results: removed 7 of an earlier run's files" in capsys.readouterr().out
+    assert sorted(os.listdir("results")) == ["masks", "overlays", "written.jsonl"]
+
+
+def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkeypatch, capsys):
+    data = save_data_set(tmp_path / "data", np.ones((2, 16, 16, 1), np.uint8))
+    folder = save_checkpoint(tmp_path / "checkpoints", polyp_fraction=0.25)
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data)])
+    monkeypatch.setattr(evaluation, "THRESHOLD", "validation")
+    with pytest.raises(InputError, match=r"thresholds\.json: is missing, .*--thresholds"):
+        evaluation.main()
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data), "--thresholds"])
+    evaluation.main()
+    out = capsys.readouterr().out
+    assert "validation split of" in out
+    stored = json.loads((folder / "thresholds.json").read_text())
+    validation = evaluation.PreparedPictures("validation", data)
+    predict, size, _ = evaluation.load_predictor([folder], tta=False)
+    for row in stored["thresholds"]:
+        (scored,), _ = evaluation.evaluate([predict], [row["threshold"]], validation, size)
+        assert row["image_dice"] == image_scores(scored["counts"])[:, 0].mean()
+    assert stored["threshold"] < 0.5  # all of the validation mask is polyp, and the network doubts
+    assert not Path("results").exists()
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data)])
+    evaluation.main()
+    assert f"is {stored['threshold']} or more" in capsys.readouterr().out
+    save_checkpoint(folder, data="another")
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data), "--thresholds"])
+    with pytest.raises(InputError, match="may have seen its validation split"):
+        evaluation.main()
+
+
+def test_predictions_of_different_sizes_are_not_compared(tmp_path, monkeypatch):
+    data = save_data_set(tmp_path / "data", np.ones((2, 16, 16, 1), np.uint8))
+    for size in (16, 32):
+        save_checkpoint(tmp_path / str(size), size=size)
+    line = ["evaluation.py", "--data", str(data), "--checkpoints", "16", "--compare", "32"]
+    monkeypatch.setattr("sys.argv", line)
+    with pytest.raises(
+        InputError, match=r"^32: its network takes 32 pixels a side, the test split"
+    ):
+        evaluation.main()
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--images a", "--images and --masks go together"),
+        ("--masks a", "--images and --masks go together"),
+        ("--archive a --split test", "--archive and --split do not go together"),
+        ("--images a --masks b --data c", "--images and --data do not go together"),
+        ("--thresholds --split test", "--thresholds and --split do not go together"),
+        ("--thresholds --compare a", "--thresholds and --compare do not go together"),
+        ("a.png --compare a", "PICTURE_OR_FOLDER and --compare do not go together"),
+        ("--split valid", "invalid choice"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(arguments, words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["evaluation.py", *arguments.split()])
+    with pytest.raises(SystemExit):
+        evaluation.main()
+    assert words in capsys.readouterr().err.splitlines()[-1]

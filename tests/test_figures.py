@@ -72,7 +72,7 @@ def test_ticks_of_sizes_are_few_and_enclose_them(low, high, expected):
 def test_dice_by_size_has_ticks_that_do_not_crowd(count, tmp_path, drawn):
     random = np.random.default_rng(count)
     dice, fractions = random.random(count), random.uniform(0.03, 0.09, count)
-    figures.save_dice_by_size(tmp_path / "a.png", dice, fractions, 0.3)
+    figures.save_dice_by_size(tmp_path / "a.png", dice, fractions, 0.3, "drawn")
     axes = drawn[0].axes[0]
     assert axes.get_xlabel() == "polyp, % of the image's pixels"
     assert axes.get_ylabel() == "Dice of an image, threshold 0.3"
@@ -83,7 +83,7 @@ def test_dice_by_size_has_ticks_that_do_not_crowd(count, tmp_path, drawn):
 
 def test_dice_by_size_says_what_it_leaves_out(tmp_path, drawn):
     for fractions in ([0.1, 0, 0.2], [0, 0, 0]):
-        figures.save_dice_by_size(tmp_path / "a.png", np.ones(3), np.array(fractions), 0.5)
+        figures.save_dice_by_size(tmp_path / "a.png", np.ones(3), np.array(fractions), 0.5, "drawn")
     some, none = (figure.axes[0] for figure in drawn)
     assert "(left out: 1 without a polyp)" in some.get_xlabel()
     assert list(some.lines[0].get_xdata()) == [10, 20]
@@ -94,7 +94,7 @@ def test_the_precision_recall_curve_begins_where_something_is_called_polyp(tmp_p
     masks = np.array([1, 1, 0, 0]).reshape(1, 2, 2, 1)
     probabilities = np.array([0.9, 0.2, 0.3, 0.1]).reshape(1, 2, 2, 1)
     histogram = curve_histogram(masks, probabilities)
-    figures.save_precision_recall(tmp_path / "a.png", histogram, 1.0, 0.5, 0.4)
+    figures.save_precision_recall(tmp_path / "a.png", histogram, 1.0, 0.5, 0.4, "drawn")
     curve, point = drawn[0].axes[0].lines
     steps = sorted({(x, round(y, 3)) for x, y in zip(*curve.get_data(), strict=True)})
     assert steps == [(0.5, 0.5), (0.5, 1), (1, 0.5), (1, 0.667)]
@@ -106,15 +106,34 @@ def test_the_precision_recall_curve_begins_where_something_is_called_polyp(tmp_p
 def test_precision_and_recall_without_a_polyp(tmp_path, drawn):
     histogram = np.zeros((2, len(CURVE_THRESHOLDS)), int)
     histogram[0] = 1
-    figures.save_precision_recall(tmp_path / "a.png", histogram, 0.0, 0.0, 0.5)
+    figures.save_precision_recall(tmp_path / "a.png", histogram, 0.0, 0.0, 0.5, "drawn")
     assert drawn[0].axes[0].texts[0].get_text() == "no image has a polyp"
 
 
 def test_the_histogram_of_few_images_counts_in_whole_numbers(tmp_path, drawn):
-    figures.save_dice_histogram(tmp_path / "a.png", np.array([0.2]), 0.3)
+    figures.save_dice_histogram(tmp_path / "a.png", np.array([0.2]), 0.3, "test split of a/$x_{2")
     axes = drawn[0].axes[0]
     assert axes.get_xlabel() == "Dice of an image, threshold 0.3"
     assert all(tick == int(tick) for tick in axes.get_yticks())
+    assert axes.get_title() == "Images by their Dice (1 in all)\ntest split of a/$x_{2"
+
+
+def test_a_long_subject_is_cut_to_the_figures_width(tmp_path, drawn):
+    subject = "pictures of " + "a folder/" * 20
+    figures.save_dice_histogram(tmp_path / "a.png", np.array([0.2]), 0.3, subject)
+    line = drawn[0].axes[0].get_title().split("\n")[1]
+    assert line.startswith("pictures of a")
+    assert len(line) < 80
+
+
+def test_a_sheet_has_room_for_a_title_of_two_lines(tmp_path, drawn):
+    masks = np.zeros((2, 8, 8), np.uint8)
+    for title in ("one line", "one line\nand another"):
+        figures.save_sheet(tmp_path / "a.png", {"mask": masks}, ["a", "b"], title)
+    figures.save_sheet(tmp_path / "a.png", {"mask": masks}, ["a", "b"], "a folder/" * 99)
+    one, two, cut = (figure.get_size_inches() for figure in drawn)
+    assert two[1] > one[1] + 0.15
+    assert cut[0] < 10
 
 
 def found(value, low, high):

@@ -1,5 +1,7 @@
 """Every score by hand and against scikit-learn, and the bootstrap."""
 
+import time
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -123,6 +125,48 @@ def test_bootstrap_interval_holds_the_mean_and_repeats():
     standard_error = values.std() / 10
     assert low == pytest.approx(values.mean() - 1.96 * standard_error, abs=0.2 * standard_error)
     assert high == pytest.approx(values.mean() + 1.96 * standard_error, abs=0.2 * standard_error)
+
+
+def test_bootstrap_samples_are_those_of_a_plain_loop():
+    random = np.random.default_rng(0)
+    columns, groups = random.random((30, 2)), random.integers(20, size=30)
+    groups[groups > 15] = 3  # a large group
+    draws, rows = np.random.default_rng(42), [np.flatnonzero(groups == g) for g in set(groups)]
+    expected = []
+    for _ in range(1001):  # more than are drawn at once
+        drawn = draws.integers(len(rows), size=len(rows))
+        expected.append(sum(columns[rows[scene]].sum(axis=0) for scene in drawn))
+    sums = metrics.bootstrap_sums(columns, groups, samples=1001)
+    np.testing.assert_allclose(sums, expected)
+
+
+def test_sampled_scores_are_those_of_the_images_drawn():
+    """With two scenes, a sample is one of three sets of images, whose scores are known."""
+    random = np.random.default_rng(0)
+    counts, groups = random.integers(1, 99, (5, 4)), np.array([0, 0, 1, 1, 1])
+    first, second = counts[:2], counts[2:]
+    sets = [np.concatenate(pair) for pair in ((first,) * 2, (first, second), (second,) * 2)]
+    sampled = metrics.sampled_scores(counts, groups, samples=100)
+    assert list(sampled) == list(metrics.set_scores(counts))
+    for name, values in sampled.items():
+        expected = [metrics.set_scores(images)[name] for images in sets]
+        assert set(values.round(9)) == set(np.round(expected, 9)), name
+
+
+def test_the_scores_of_a_set_are_the_pooled_ones_and_the_means():
+    counts = np.random.default_rng(0).integers(0, 99, (5, 4))
+    scores = metrics.set_scores(counts)
+    pooled = metrics.pooled_scores(counts)
+    assert {name: scores[name] for name in pooled} == pooled
+    means = metrics.image_scores(counts).mean(axis=0)
+    assert (scores["image_dice"], scores["image_iou"]) == pytest.approx(tuple(means[:2]))
+
+
+def test_all_intervals_of_a_thousand_images_take_well_under_a_second():
+    counts = np.random.default_rng(0).integers(0, 9999, (1000, 4))
+    start = time.process_time()
+    metrics.sampled_scores(counts, np.arange(1000))
+    assert time.process_time() - start < 1  # 0.3 s; a loop over the samples takes several
 
 
 def test_bootstrap_draws_whole_groups():

@@ -10,6 +10,7 @@ from utils.prediction import (
     VIEWS,
     average_networks,
     average_views,
+    describe_prediction,
     make_predictor,
     segment_picture,
     view,
@@ -97,6 +98,15 @@ def test_views_are_predicted_in_batches_that_are_no_larger():
     mean = average_views(redness, 3)(pictures)
     np.testing.assert_allclose(mean, redness(pictures), atol=1e-6)
     assert lengths[:-1] == [3, 3, 3, 3, 3, 1]
+
+
+def test_what_a_prediction_is_says_all_that_is_averaged():
+    say = describe_prediction
+    views = "the 8 flips and quarter turns of each picture"
+    assert say(1, False, 0.5) == "a pixel is called polyp if its probability is 0.5 or more"
+    assert "probability, the mean over 2 networks, is 0.3 or more" in say(2, False, 0.3)
+    assert f"probability, the mean over {views}, is" in say(1, True, 0.5)
+    assert f"probability, the mean over 3 networks and {views}, is" in say(3, True, 0.5)
 
 
 @pytest.mark.parametrize("activation", ["linear", "nan"])

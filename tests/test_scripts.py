@@ -150,8 +150,11 @@ def test_evaluation_scores_the_test_split(demo, trained, tmp_path):
     for name, metric in report["metrics"].items():
         assert 0 <= metric["value"] <= 1, name
         assert f"{metric['value']:.3f}" in done.stdout
+        assert f"{metric['value']:.3f}" in (tmp_path / "metrics.md").read_text()
     rows = read_rows(tmp_path / "per_image.csv")
-    assert list(rows[0]) == ["name", "dice", "iou", "precision", "recall", "polyp_fraction"]
+    assert list(rows[0]) == [
+        *("name", "scene", "dice", "iou", "precision", "recall", "polyp_fraction")
+    ]
     mean = np.mean([float(row["dice"]) for row in rows])
     assert mean == pytest.approx(report["metrics"]["image_dice"]["value"], abs=1e-5)
     for name in ("predictions", "precision_recall", "dice_histogram", "dice_by_size"):

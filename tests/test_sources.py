@@ -28,7 +28,7 @@ from utils.sources import (
 
 def read_all(source):
     """Return all pairs, decoded, as `data_preprocessing.py` goes through them."""
-    with watch_decoders(source):
+    with watch_decoders(source, source.names):
         return [source.decode(name) for name in source.names]
 
 

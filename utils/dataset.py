@@ -162,13 +162,13 @@ def names_in(path):
 
 
 def load_split(split, data_dir):
-    """Return one Split, "train", "validation" or "test", of a prepared data set.
+    """Return one Split, "train", "validation" or "test", of a prepared data set; "all" is of all.
 
     Raises InputError if the folder holds no data set, a file of it is damaged or does not fit the
     others, or the split is unknown.
     """
-    if split not in SPLITS:
-        raise InputError(f"split {split!r}: none of {', '.join(SPLITS)}")
+    if split not in (*SPLITS, "all"):
+        raise InputError(f"split {split!r}: none of {', '.join(SPLITS)}, all")
     size = load_summary(data_dir)["image_size"]
     folder = Path(data_dir)
     path = folder / "splits.csv"
@@ -177,7 +177,7 @@ def load_split(split, data_dir):
         groups, split_of_row, _ = read_splits(path, names)
     except InputError as error:
         raise InputError(f"{error}; {PREPARE}") from error
-    rows = np.flatnonzero(split_of_row == split)
+    rows = np.flatnonzero((split_of_row == split) | (split == "all"))
     arrays = []
     for name, channels, most in (("images.npy", 3, 255), ("masks.npy", 1, 1)):
         array, shape = Rows(folder / name, rows, most), (len(names), size, size, channels)

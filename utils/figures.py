@@ -65,7 +65,8 @@ def save_sheet(path, rows, titles, title):
     """Save a contact sheet: `rows` maps a row's label to its images, `titles` head the columns.
 
     rows: str to n images, each (height, width, 3) uint8 or a mask, (height, width), 0 or 1;
-    titles: n str, of one or several lines, which are cut to the column's width.
+    titles: n str, of one or several lines, which are cut to the column's width; title: too, cut to
+    the sheet's.
     """
     cell, gap = 144, 6  # pixels
     titles = ["\n".join(printable(s, cell, 10) for s in text.split("\n")) for text in titles]
@@ -82,7 +83,11 @@ def save_sheet(path, rows, titles, title):
     height, width = sheet.shape[:2]
     # One image for all: axes of their own take a hundredth of a second each
     lines = 1 + max(text.count("\n") for text in titles)
-    inches = max(width / 100 + 0.4, 0.09 * len(title)), height / 100 + 0.5 + 0.18 * lines
+    above = [printable(line, max(width, 600), 12) for line in title.split("\n")]
+    inches = (
+        max(width / 100 + 0.4, *(0.09 * len(line) for line in above)),
+        height / 100 + 0.5 + 0.18 * lines + 0.2 * (len(above) - 1),
+    )
     figure = Figure(inches, layout="constrained")
     axes = figure.subplots()
     axes.imshow(sheet[:-gap, :-gap])
@@ -94,28 +99,33 @@ def save_sheet(path, rows, titles, title):
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle("\n".join(above), fontsize=12, parse_math=False)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 
 
 def save_figure(path, title, x_label, y_label, draw):
-    """Save a figure of one pair of axes on which `draw(axes)` has drawn."""
+    """Save a figure of one pair of axes on which `draw(axes)` has drawn.
+
+    title: of one or several lines, which are cut to the figure's width.
+    """
     figure = Figure((5.5, 4), layout="constrained")
     axes = figure.subplots()
     draw(axes)
-    axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    title = "\n".join(printable(line, 480, 12) for line in title.split("\n"))
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 
 
-def save_precision_recall(path, histogram, precision, recall, threshold):
+def save_precision_recall(path, histogram, precision, recall, threshold, subject):
     """Save precision_recall.png: the trade-off over all thresholds, and the point of one.
 
-    histogram: as from `curve_histogram`; precision, recall: at `threshold`, 0 to 1. The curve
-    begins where something is called polyp: at probability 1, to which a network trained on Dice
-    loss rounds most of a polyp.
+    histogram: as from `curve_histogram`; precision, recall: at `threshold`, 0 to 1; subject: which
+    images, for the title. The curve begins where something is called polyp: at probability 1, to
+    which a network trained on Dice loss rounds most of a polyp.
     """
     precisions, recalls = precision_recall(histogram)
 
@@ -131,12 +141,15 @@ def save_precision_recall(path, histogram, precision, recall, threshold):
             axes.legend(loc="lower left")
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
 
-    title = "Precision and recall over all thresholds"
+    title = f"Precision and recall over all thresholds\n{subject}"
     save_figure(path, title, "recall, pixels pooled", "precision, pixels pooled", draw)
 
 
-def save_dice_histogram(path, dice, threshold):
-    """Save dice_histogram.png: how the images' Dice, (n,) float, is spread; mean and median."""
+def save_dice_histogram(path, dice, threshold, subject):
+    """Save dice_histogram.png: how the images' Dice, (n,) float, is spread; mean and median.
+
+    subject: which images, for the title.
+    """
 
     def draw(axes):
         axes.hist(dice, np.linspace(0, 1, 21), color=SKY, edgecolor="white")
@@ -147,15 +160,15 @@ def save_dice_histogram(path, dice, threshold):
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(loc="upper left")
 
-    title = f"Test images by their Dice ({len(dice):,} in all)"
+    title = f"Images by their Dice ({len(dice):,} in all)\n{subject}"
     save_figure(path, title, f"Dice of an image, threshold {threshold}", "images", draw)
 
 
-def save_dice_by_size(path, dice, fractions, threshold):
+def save_dice_by_size(path, dice, fractions, threshold, subject):
     """Save dice_by_size.png: Dice against polyp fraction, with the mean of each fifth by size.
 
-    dice, fractions: (n,) float, 0 to 1. Images without a polyp have no place on the axis of sizes;
-    fewer than ten with one are shown without means.
+    dice, fractions: (n,) float, 0 to 1; subject: which images, for the title. Images without a
+    polyp have no place on the axis of sizes; fewer than ten with one are shown without means.
     """
     polyps = np.flatnonzero(fractions > 0)
     order = polyps[np.argsort(fractions[polyps], kind="stable")]
@@ -181,9 +194,8 @@ def save_dice_by_size(path, dice, fractions, threshold):
     x_label = "polyp, % of the image's pixels"
     if len(order) < len(dice):
         x_label += f" (left out: {len(dice) - len(order):,} without a polyp)"
-    save_figure(
-        path, "Dice by the polyp's size", x_label, f"Dice of an image, threshold {threshold}", draw
-    )
+    title = f"Dice by the polyp's size\n{subject}"
+    save_figure(path, title, x_label, f"Dice of an image, threshold {threshold}", draw)
 
 
 def save_sensitivity_by_size(path, rows):

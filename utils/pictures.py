@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from utils import MAX_PIXELS
-from utils.files import InputError, hold_back_stderr, read_file, write_beside
+from utils.files import InputError, hold_back_stderr, read_file
 
 PICTURE_SUFFIXES = {
     *(".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -84,9 +84,8 @@ def read_picture(path):
 
 
 def save_image(path, image):
-    """Save an image, grey or BGR as OpenCV wants it, as PNG."""
-    with write_beside(path) as beside:
-        beside.write_bytes(cv2.imencode(".png", image)[1])
+    """Write an image, grey or BGR as OpenCV wants it, as PNG."""
+    path.write_bytes(cv2.imencode(".png", image)[1])
 
 
 def decode_image(data, file, flags):

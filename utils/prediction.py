@@ -75,8 +75,25 @@ def segment_picture(predict, picture, size, threshold):
     picture: (height, width, 3) uint8, RGB. It is reduced to `size` by area interpolation, and the
     probabilities are enlarged again. Returns (height, width) uint8, 0 or 255.
     """
-    height, width = picture.shape[:2]
     reduced = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    probability = predict(reduced[None])[0, ..., 0]
-    probability = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
+    probability = enlarge(predict(reduced[None])[0], picture.shape)
     return (probability >= threshold).astype(np.uint8) * np.uint8(255)
+
+
+def enlarge(probability, shape):
+    """Return a predicted (size, size, 1) probability at a picture's `shape`, height first.
+
+    By bilinear interpolation; (height, width) float32.
+    """
+    return cv2.resize(probability, shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def describe_prediction(networks, tta, threshold):
+    """Return the definition of a predicted pixel, as a line.
+
+    networks: how many are averaged; tta: whether the VIEWS are; threshold: 0 to 1.
+    """
+    averaged = [f"{networks} networks"] if networks > 1 else []
+    averaged += [f"the {len(VIEWS)} flips and quarter turns of each picture"] if tta else []
+    mean = f", the mean over {' and '.join(averaged)}," if averaged else ""
+    return f"a pixel is called polyp if its probability{mean} is {threshold} or more"

@@ -62,8 +62,10 @@ class ArchiveFile(io.FileIO):
 
 
 @contextmanager
-def watch_decoders(source):
-    """Keep what decoders say from the user while the pairs of a source are decoded, in threads.
+def watch_decoders(source, names):
+    """Keep what decoders say from the user while pairs of a source are decoded, in threads.
+
+    names: of these pairs.
 
     libjpeg fills what is damaged with grey, and says on stderr only that it did, not of which
     file. If it did, they are decoded once more, one by one, and InputError names the first.
@@ -72,8 +74,8 @@ def watch_decoders(source):
         yield
         damaged = tells_damage(held_back())
     if damaged:
-        progress, files = Progress("looking for the damaged JPEG, pairs", len(source.names)), []
-        for name in source.names:
+        progress, files = Progress("looking for the damaged JPEG, pairs", len(names)), []
+        for name in names:
             files += [file for file, data in source.read(name) if is_damaged(data, file)]
             progress.advance()
         others = f" ({len(files)} such files in all)" if len(files) > 1 else ""

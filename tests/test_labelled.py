@@ -1,0 +1,123 @@
+"""Pictures to score: of a prepared split, and of a source that was never prepared."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from shell import save_data_set
+from utils.dataset import SPLIT_COLUMNS
+from utils.demo import draw_demo_pair
+from utils.labelled import PreparedPictures, SourcePictures
+from utils.pictures import reduce_pair
+from utils.sources import Source
+
+NAMES = [f"demo_{number:03d}" for number in range(5)]
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    return save_data_set(tmp_path / "data", np.ones((3, 16, 16, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("split", "names"),
+    [
+        ("train", ["n0"]),
+        ("validation", ["n1"]),
+        ("test", ["n2", "n3", "n4"]),
+        ("all", ["n0", "n1", "n2", "n3", "n4"]),
+    ],
+)
+def test_a_split_is_read_batch_by_batch(split, names, prepared):
+    pictures = PreparedPictures(split, prepared)
+    assert pictures.names == names
+    assert str(prepared) in pictures.title
+    batches = list(pictures.batches(16, 2))
+    assert [len(batch.images) for batch in batches] == [2] * (len(names) // 2) + [1]
+    rows = [int(name[1:]) for name in names]
+    images = np.concatenate([batch.images for batch in batches])
+    np.testing.assert_array_equal(images, np.load(prepared / "images.npy")[rows])
+    assert len(pictures.scenes()) == len(names)
+    assert batches[0].own_masks is None
+
+
+@pytest.mark.parametrize(
+    ("split", "data", "words"),
+    [
+        ("test", "abc", None),
+        ("train", "abc", "was trained on these images"),
+        ("all", "abc", "was trained on most of these images"),
+        ("validation", "abc", "epoch of NET was chosen on these images"),
+        ("test", "other", "was trained on other data or another split"),
+        ("train", "other", "was trained on other data or another split"),
+    ],
+)
+def test_what_the_network_has_seen_is_said(split, data, words, prepared):
+    config = {"settings": {"data_sha256": data, "data_source": "demo"}}
+    lines = PreparedPictures(split, prepared).doubts({"NET": config})
+    assert len(lines) == (words is not None)
+    assert words is None or words in lines[0]
+
+
+def source_of(names, decode=draw_demo_pair):
+    return Source("drawn", list(names), decode)
+
+
+def test_a_source_is_reduced_and_keeps_its_masks_own_size(tmp_path):
+    pictures = SourcePictures(source_of(NAMES), 4, tmp_path / "none.csv")
+    batches = list(pictures.batches(32, 2))
+    assert [len(batch.images) for batch in batches] == [2, 2, 1]
+    images, masks = (
+        np.concatenate([getattr(batch, kind) for batch in batches]) for kind in ("images", "masks")
+    )
+    own = [mask for batch in batches for mask in batch.own_masks]
+    for name, image, mask, own_mask in zip(NAMES, images, masks, own, strict=True):
+        picture, drawn = draw_demo_pair(name)
+        expected = reduce_pair(picture, drawn, 32)
+        np.testing.assert_array_equal(image, expected[0])
+        np.testing.assert_array_equal(mask, expected[1])
+        np.testing.assert_array_equal(own_mask, drawn)
+    chosen = pictures.pairs(np.array([3, 0]), 32)
+    np.testing.assert_array_equal(chosen[0], images[[3, 0]])
+    np.testing.assert_array_equal(chosen[1], masks[[3, 0]])
+
+
+def test_frames_of_one_scene_are_grouped(tmp_path):
+    def decode(name):
+        picture, mask = draw_demo_pair(name.removesuffix("again"))
+        return (picture[12:, 20:], mask[12:, 20:]) if name.endswith("again") else (picture, mask)
+
+    names = ["demo_000", "demo_000again", "demo_001"]
+    pictures = SourcePictures(source_of(names, decode), 4, tmp_path / "none.csv")
+    for _ in range(2):  # a second reading does not add to the first
+        list(pictures.batches(32, 2))
+        first, second, third = pictures.scenes()
+        assert first == second != third
+
+
+def test_no_more_than_a_batch_is_decoded_ahead(tmp_path):
+    decoded, lock = [], threading.Lock()
+
+    def decode(name):
+        with lock:
+            decoded.append(name)
+        return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+
+    names = [f"{number:02d}" for number in range(20)]
+    batches = SourcePictures(source_of(names, decode), 4, tmp_path).batches(16, 4)
+    for number in range(1, 4):
+        next(batches)
+        assert len(decoded) == 4 * number
+
+
+def test_pictures_of_the_names_that_are_trained_on_are_warned_of(tmp_path):
+    path = tmp_path / "known.csv"
+    splits = ["train", "validation", "test", "test", "test"]
+    lines = [f"{name},{n},{splits[n]},1" for n, name in enumerate(NAMES)]
+    path.write_text("\n".join([",".join(SPLIT_COLUMNS), *lines]) + "\n")
+    (line,) = SourcePictures(source_of(NAMES), 4, path).doubts({})
+    assert line.startswith("2 of these 5 names stand in the training or validation split of known")
+    assert SourcePictures(source_of(NAMES[2:]), 4, path).doubts({}) == []  # for testing alone
+    assert SourcePictures(source_of(["x"]), 4, path).doubts({}) == []
+    assert SourcePictures(source_of(NAMES), 4, tmp_path / "none.csv").doubts({}) == []

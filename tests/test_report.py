@@ -1,0 +1,179 @@
+"""What reports say of scores: values, intervals, definitions, comparisons, protocol."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from utils import report
+from utils.checkpoints import Networks
+from utils.metrics import confusion_counts, image_scores, pooled_scores
+
+NAMES = ["mean_iou", "accuracy", "precision", "recall", "f1", "polyp_iou"]
+NAMES += ["image_dice", "image_iou"]
+MACHINE = {"precision": "float32", "devices": ["a processor"], "python": "3", "tensorflow": "2"}
+MACHINE |= {"keras": "3", "numpy": "2", "opencv": "5"}
+
+
+class Pictures:
+    """What a report asks of labelled pictures."""
+
+    title, split, source, sha256 = "test split of a|b", "test", "demo", "abc"
+    names = tuple(f"n{number}" for number in range(6))
+
+    def is_trained_on_by(self, config):
+        return True
+
+    def doubts(self, configs):
+        return ["look twice"]
+
+
+def random_counts(seed, count=6, size=16):
+    random = np.random.default_rng(seed)
+    return confusion_counts(*random.integers(0, 2, (2, count, size, size, 1)))
+
+
+def make_networks(folder, threshold=0.5):
+    folder.mkdir(exist_ok=True)
+    (folder / "unet.keras").write_bytes(b"weights")
+    settings = {"filters": 4, "seed": 7, "data_source": "demo", "data_sha256": "abc"}
+    return Networks([folder], [{"settings": settings}], threshold)
+
+
+def make_report(folder, predictions, own=False):
+    scored = [{"counts": random_counts(seed)} for seed in range(predictions)]
+    if own:
+        for seed, columns in enumerate(scored):
+            columns["own_counts"] = random_counts(10 + seed, size=32)
+    chosen = [make_networks(folder / "ab"[n], (0.5, 0.3)[n]) for n in range(predictions)]
+    groups = np.array([0, 0, 1, 2, 3, 4])
+    made = report.make_report(Pictures(), groups, chosen, scored, 16, False, MACHINE)
+    return made, scored, groups
+
+
+def test_every_metric_says_what_it_is_and_has_its_interval():
+    counts = random_counts(0)
+    metrics = report.collect_metrics(counts, np.arange(6), 0.3)
+    assert list(metrics) == NAMES
+    for name, metric in metrics.items():
+        low, high = metric["interval"]
+        assert 0 <= low < metric["value"] < high <= 1, name
+        assert metric["definition"].endswith("; threshold 0.3")
+    assert metrics["f1"]["value"] == pooled_scores(counts)["f1"]
+    assert metrics["image_dice"]["value"] == pytest.approx(image_scores(counts)[:, 0].mean())
+    table = report.format_table(metrics)
+    assert len(table) == len(metrics)
+    assert f"recall         {metrics['recall']['value']:.3f}  [" in table[3]
+
+
+def test_a_difference_is_paired():
+    """What is hard for both predictions moves both, and is no doubt about their difference."""
+    random = np.random.default_rng(0)
+    hits = random.integers(0, 1000, 200)
+    counts = np.stack([hits, 1000 - hits, 1000 - hits, 9000 + hits], axis=1)
+    others = counts + np.array([10, -10, -10, 10]) * (hits < 990)[:, None]
+    differences = report.compare_metrics(counts, others, np.arange(200))
+    metrics = report.collect_metrics(counts, np.arange(200), 0.5)
+    low, high = differences["f1"]["interval"]
+    assert low < differences["f1"]["value"] < high
+    assert differences["f1"]["value"] == pytest.approx(0.01, abs=2e-4)
+    assert high - low < 0.01 * np.subtract(*reversed(metrics["f1"]["interval"]))
+    same = report.compare_metrics(counts, counts, np.arange(200))
+    assert all(d == {"value": 0, "interval": (0, 0)} for d in same.values())
+
+
+def test_a_report_holds_what_a_paper_asks_for(tmp_path):
+    made, scored, _ = make_report(tmp_path, 1)
+    assert json.loads(json.dumps(made))["metrics"]["f1"]["value"] == made["metrics"]["f1"]["value"]
+    text = "\n".join(report.markdown(made))
+    for words in (
+        "# Scores: test split of a|b",
+        "At 16 x 16 pixels, as the network sees them",
+        f"| F1 | {pooled_scores(scored[0]['counts'])['f1']:.3f} | 0.",
+        "6 of 5 scenes: test split of a\\|b",  # or the table would have one column more
+        "is 0.5 or more",
+        "4 filters, seed 7, trained on demo; SHA-256 of unet.keras 9",
+        "10,000 bootstrap samples that draw whole scenes",
+        "TensorFlow 2, Keras 3",
+        "- look twice",
+    ):
+        assert words in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    unescaped = [line.replace("\\|", "").count("|") for line in rows]
+    assert unescaped == [5] * 10 + [3] * 9
+    printed = "\n".join(report.format_report(made, 1.23))
+    assert "Scores of 6 images of 5 scenes: test split of a|b; predicted in 1.2 s" in printed
+    assert "Beware: look twice" in printed
+
+
+def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
+    made, scored, groups = make_report(tmp_path, 2, own=True)
+    assert made["compared"]["threshold"] == 0.3
+    for end, key in (("", "counts"), ("_at_own_size", "own_counts")):
+        first, second = (columns[key] for columns in scored)
+        assert made[f"metrics{end}"] == report.collect_metrics(first, groups, 0.5)
+        assert made["compared"][f"metrics{end}"] == report.collect_metrics(second, groups, 0.3)
+        difference = made["compared"][f"difference{end}"]
+        assert difference == report.compare_metrics(first, second, groups)
+    for lines in (report.markdown(made), report.format_report(made, 1)):
+        text = "\n".join(lines)
+        assert text.count("B - A") >= 2
+        assert "the pictures' own size" in text
+        assert f"{made['compared']['difference']['f1']['value']:+.3f}" in text
+        assert "is 0.5 or more" in text
+        assert "is 0.3 or more" in text
+
+
+def test_the_table_of_images_has_all_columns_and_the_most_different(tmp_path):
+    scored = [
+        {"counts": random_counts(seed), "own_counts": random_counts(seed), "blur": np.arange(6)}
+        for seed in range(2)
+    ]
+    table = report.per_image_table(Pictures.names, np.arange(6), scored)
+    kinds = ["dice", "iou", "precision", "recall"]
+    own = [*kinds, *(f"own_{kind}" for kind in kinds), "blur"]
+    compared = [f"compared_{name}" for name in own]
+    assert list(table) == ["name", "scene", *own, "polyp_fraction", *compared, "dice_difference"]
+    dice = [image_scores(columns["counts"])[:, 0] for columns in scored]
+    np.testing.assert_array_equal(table["dice_difference"], dice[1] - dice[0])
+    lines = report.most_different(table, 2)
+    worst = np.argsort(-np.abs(dice[1] - dice[0]))[:2]
+    assert [line.split()[0] for line in lines[1:]] == [f"n{row}" for row in worst]
+
+
+class Folder:
+    """A stand-in for utils/results.py's Results, which needs no lock here."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def write(self, name):
+        from utils.files import write_beside
+
+        return write_beside(self.path / name)
+
+
+def test_the_files_hold_the_report(tmp_path):
+    made, scored, groups = make_report(tmp_path, 1)
+    table = report.per_image_table(Pictures.names, groups, scored)
+    report.save_report(Folder(tmp_path), made, table)
+    assert json.loads((tmp_path / "metrics.json").read_text())["title"] == made["title"]
+    assert (tmp_path / "metrics.md").read_text() == "\n".join(report.markdown(made)) + "\n"
+    with open(tmp_path / "per_image.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == list(Pictures.names)
+    assert [row["scene"] for row in rows] == ["0", "0", "1", "2", "3", "4"]
+    np.testing.assert_allclose([float(row["dice"]) for row in rows], table["dice"], atol=1e-6)
+    assert max(len(row["dice"]) for row in rows) <= 8
+
+
+def test_thresholds_stand_in_a_table():
+    others = {"precision": 0.9, "recall": 0.8, "image_dice": 0.7}
+    rows = [{"threshold": t, "f1": t, **others} for t in (0.05, 0.5)]
+    head, *lines = report.format_thresholds(rows)
+    assert head.split() == ["threshold", "F1", "precision", "recall", "Dice", "per", "image"]
+    assert [line.split() for line in lines] == [
+        ["0.05", "0.050", "0.900", "0.800", "0.700"],
+        ["0.5", "0.500", "0.900", "0.800", "0.700"],
+    ]

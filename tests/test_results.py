@@ -1,0 +1,114 @@
+"""The folder of results: one run's alone, and nothing removed that no run wrote."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from utils.files import InputError
+from utils.results import LIST, Results
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "results"
+
+
+def run_with(folder, files, inputs=()):
+    results = Results(folder, inputs)
+    with results.begin(files):
+        for name, text in files.items():
+            with results.write(name) as beside:
+                beside.write_text(text)
+
+
+def held(folder):
+    return sorted(
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != LIST
+    )
+
+
+def test_an_earlier_runs_results_go_with_a_line(folder, capsys):
+    run_with(folder, {"masks/a.png": "1", "masks/b.png": "2", "overlays/a.png": "3"})
+    assert capsys.readouterr().out == ""
+    run_with(folder, {"metrics.json": "{}", "metrics.md": "#"})
+    assert held(folder) == ["metrics.json", "metrics.md"]
+    assert not (folder / "masks").exists()
+    assert capsys.readouterr().out == f"{folder}: removed 3 of an earlier run's files\n"
+    run_with(folder, {"metrics.json": "[]", "metrics.md": "##"})  # all of them are renewed
+    assert capsys.readouterr().out == ""
+    assert (folder / "metrics.md").read_text() == "##"
+
+
+def test_what_no_run_wrote_stays_and_is_told_of(folder, capsys):
+    run_with(folder, {"masks/a.png": "1", "masks/b.png": "2"})
+    (folder / "masks/a.png").write_text("corrected by hand")
+    (folder / "notes.txt").write_text("mine")
+    run_with(folder, {"metrics.json": "{}"})
+    assert held(folder) == ["masks/a.png", "metrics.json", "notes.txt"]
+    out = capsys.readouterr().out.splitlines()
+    assert out == [
+        f"{folder}: removed 1 of an earlier run's files",
+        f"Beware: {folder}/masks/a.png stays, but is none of this run's results",
+    ]
+    run_with(folder, {"masks/a.png": "3"})
+    assert (folder / "masks/a.png").read_text() == "3"
+
+
+def test_results_of_a_version_without_a_list_are_told_of(folder, capsys):
+    folder.mkdir()
+    for name in ("per_image.csv", "metrics.json"):
+        (folder / name).touch()
+    run_with(folder, {"masks/a.png": "1"})
+    line = f"Beware: {folder}/metrics.json stays, but is none of this run's results (2 such files"
+    assert capsys.readouterr().out.startswith(line)
+    assert held(folder) == ["masks/a.png", "metrics.json", "per_image.csv"]
+
+
+def test_what_an_interrupted_run_left_goes_too(folder):
+    def be_interrupted():
+        results = Results(folder)
+        with results.begin(["masks/a.png", "masks/b.png"]):
+            with results.write("masks/a.png") as beside:
+                beside.write_text("1")
+            with results.write("masks/b.png") as beside:
+                beside.write_text("half of it")
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        be_interrupted()
+    assert held(folder) == ["masks/a.png"]
+    with open(folder / LIST, "a") as file:
+        file.write('["abc", "cut o')  # killed while it wrote its list
+    run_with(folder, {"metrics.json": "{}"})
+    assert held(folder) == ["metrics.json"]
+
+
+def test_nothing_outside_the_folder_is_ever_removed(folder, tmp_path):
+    run_with(folder, {"masks/a.png": "1"})
+    digest = json.loads((folder / LIST).read_text())[0]
+    outside = tmp_path / "a.png"
+    outside.write_text("1")
+    lines = [[digest, "../a.png"], [digest, str(outside)], [digest, "masks/../../a.png"], 7, ["x"]]
+    (folder / LIST).write_text("\n".join(map(json.dumps, lines)))
+    run_with(folder, {"metrics.json": "{}"})
+    assert outside.read_text() == "1"
+    assert (folder / "masks/a.png").exists()
+
+
+@pytest.mark.parametrize("input_path", ["results/masks", "results/masks/a.png"])
+def test_results_that_are_this_runs_input_are_not_removed(input_path, folder, monkeypatch):
+    run_with(folder, {"masks/a.png": "1"})
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(InputError, match=r"masks/a\.png: is a result of an earlier .* --results$"):
+        Results(folder, [input_path])
+    assert held(folder) == ["masks/a.png"]
+    Results(folder, ["other"])
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    Path(tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        run_with(tmp_path / "file/results", {"metrics.json": "{}"})

@@ -1,0 +1,143 @@
+"""Checkpoints: the folders of networks to predict with, and the threshold stored in each."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.files import InputError, file_sha256, read_file, write_beside
+
+THRESHOLDS_FILE = "thresholds.json"
+
+
+class Networks(NamedTuple):
+    """The networks of one prediction, whose probabilities are averaged.
+
+    folders: Paths, each with a unet.keras; configs: their config.json, dicts; threshold: a pixel is
+    called polyp from this probability on.
+    """
+
+    folders: list
+    configs: list
+    threshold: float
+
+
+def find_checkpoints(named, own, shipped):
+    """Return the folders of the networks to predict with, as Paths; each holds a unet.keras.
+
+    named: those that the user names, or None: then `own`, or as long as no network is there
+    `shipped`. Raises InputError for a folder that holds none or is named twice.
+    """
+    if named is None:
+        own_is_there = (Path(own) / "unet.keras").is_file()
+        if own_is_there or not (Path(shipped) / "unet.keras").is_file():
+            named = [own]
+        else:
+            print(f"{own}: no network of yours there yet; taking that in {shipped}")
+            return [Path(shipped)]
+    folders, seen = [Path(name) for name in named], set()
+    for folder in folders:
+        if folder.is_file():
+            raise InputError(
+                f"{folder}: is a file; networks are named by the folders that train.py left, and"
+                " pictures stand before them"
+            )
+        if not (folder / "unet.keras").is_file():
+            train = "python train.py"
+            if folder != Path(own):
+                train += f" --checkpoints {shlex.quote(str(folder))}"
+            if len(folders) > 1:
+                train += "; pictures stand before --checkpoints"
+            raise InputError(f"{folder / 'unet.keras'}: no trained model there yet; run {train}")
+        if folder.resolve() in seen:
+            raise InputError(f"{folder}: named twice; name each network once")
+        seen.add(folder.resolve())
+    return folders
+
+
+def read_config(folder):
+    """Return a checkpoint's config.json, as train.py left it, as a dict.
+
+    Raises InputError if it is missing, damaged, or lacks what is told of a network.
+    """
+    path = Path(folder) / "config.json"
+    way_out = "copy it again from where the network comes from, or train again"
+    if not path.is_file():
+        raise InputError(f"{path}: is missing, and belongs to unet.keras; {way_out}")
+    try:
+        config = json.loads(read_file(path))
+        settings = config["settings"]
+        lacking = {"filters", "seed", "data_source", "data_sha256"} - set(settings)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: is damaged; {way_out}") from error
+    if lacking:
+        raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
+    return config
+
+
+def describe_networks(networks):
+    """Return a list of a dict for each of the Networks, as metrics.json keeps them."""
+    return [
+        {
+            "checkpoints": str(folder),
+            "weights_sha256": file_sha256(folder / "unet.keras"),
+            "training": config,
+        }
+        for folder, config in zip(networks.folders, networks.configs, strict=True)
+    ]
+
+
+def store_threshold(folder, tta, data_sha256, images, rows):
+    """Leave thresholds.json in a checkpoint's folder; return the best of the `rows`.
+
+    rows: dicts of a threshold and the scores there, of which "image_dice" decides; of equals, the
+    threshold nearest to 0.5. tta: whether views were averaged; data_sha256, images: of the data
+    set, and how many images its validation split has.
+    """
+    best = max(rows, key=lambda row: (row["image_dice"], -abs(row["threshold"] - 0.5)))
+    stored = {
+        "threshold": best["threshold"],
+        "chosen_by": f"mean Dice of the {images:,} images of the validation split",
+        "tta": tta,
+        "data_sha256": data_sha256,
+        "weights_sha256": file_sha256(Path(folder) / "unet.keras"),
+        "thresholds": rows,
+    }
+    with write_beside(Path(folder) / THRESHOLDS_FILE) as beside:
+        beside.write_text(json.dumps(stored, indent=2) + "\n")
+    return best
+
+
+def stored_threshold(folders, configs, tta):
+    """Return the threshold that `store_threshold` left for a prediction, 0 to 1.
+
+    folders, configs: of its networks; tta: whether it averages views. Raises InputError if none is
+    stored, if it is another network's, another data set's or of other views, or if there are
+    several networks, with none of which their mean's threshold could be stored.
+    """
+    if len(folders) > 1:
+        raise InputError(
+            f"THRESHOLD = 'validation': is stored with one network, not with the mean of"
+            f" {len(folders)}; name one, or edit THRESHOLD in evaluation.py"
+        )
+    path = Path(folders[0]) / THRESHOLDS_FILE
+    run = f"run python evaluation.py --thresholds --checkpoints {shlex.quote(str(folders[0]))}"
+    run += " --tta" if tta else ""
+    if not path.is_file():
+        raise InputError(f"{path}: is missing, and THRESHOLD = 'validation' reads it; {run}")
+    try:
+        stored = json.loads(read_file(path))
+        threshold = float(stored["threshold"])
+        if not 0 < threshold < 1:
+            raise ValueError
+        same = {
+            "network": stored["weights_sha256"] == file_sha256(Path(folders[0]) / "unet.keras"),
+            "data set": stored["data_sha256"] == configs[0]["settings"]["data_sha256"],
+            "choice of --tta": stored["tta"] == tta,
+        }
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: is damaged; {run}") from error
+    for what, is_same in same.items():
+        if not is_same:
+            raise InputError(f"{path}: was chosen with another {what}; {run}")
+    return threshold

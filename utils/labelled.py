@@ -1,0 +1,155 @@
+"""Labelled pictures to score, batch by batch: a split that was prepared, or any source of pairs."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.dataset import load_split, load_summary, read_lines
+from utils.files import InputError, parallel
+from utils.pictures import reduce_pair
+from utils.scenes import group_scenes, sift_features
+from utils.sources import watch_decoders
+
+
+class Batch(NamedTuple):
+    """Pairs at the network's size, and the masks at the pictures' own.
+
+    images: (n, size, size, 3) uint8, RGB; masks: (n, size, size, 1) uint8, 0 or 1. own_masks: n
+    arrays, (height, width) uint8 of 0 and 255; None for prepared pairs, which lost that size.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    own_masks: list | None = None
+
+
+class PreparedPictures:
+    """A split of a prepared data set, or all of them together ("all").
+
+    title: what the pictures are called; names: in the order of the batches; source, sha256: of the
+    data set. Raises InputError as `load_split` does.
+    """
+
+    def __init__(self, split, data_dir):
+        summary = load_summary(data_dir)
+        self.split, self.pairs_of_split = split, load_split(split, data_dir)
+        self.names, self.size = self.pairs_of_split.names, summary["image_size"]
+        self.source, self.sha256 = summary["source"], summary["sha256"]
+        kinds = {"train": "training split", "all": "all splits"}
+        self.title = f"{kinds.get(split, f'{split} split')} of {data_dir}"
+
+    def check_size(self, size, folder):
+        """Raise InputError unless the network of `folder` takes the size of these pictures."""
+        if size != self.size:
+            raise InputError(
+                f"{folder}: its network takes {size} pixels a side, the {self.title} has"
+                f" {self.size}; prepare the data or train again"
+            )
+
+    def batches(self, size, count):
+        """Yield all pictures as a Batch of `count` after the other."""
+        for begin in range(0, len(self.names), count):
+            yield Batch(*self.pairs(slice(begin, begin + count), size))
+
+    def pairs(self, rows, size):
+        """Return images and masks of some rows, as in a Batch."""
+        return self.pairs_of_split.images[rows], self.pairs_of_split.masks[rows]
+
+    def scenes(self):
+        """Return the scene of each picture, (n,) int."""
+        return self.pairs_of_split.groups
+
+    def is_trained_on_by(self, config):
+        """Tell by its config.json whether a network was trained on this data set's split."""
+        return config["settings"]["data_sha256"] == self.sha256
+
+    def doubts(self, configs):
+        """Return lines, for the test split mostly none, on what the networks have seen of it.
+
+        configs: the networks' config.json by their folders.
+        """
+        lines = []
+        for folder, config in configs.items():
+            if not self.is_trained_on_by(config):
+                lines.append(
+                    f"{folder} was trained on other data or another split"
+                    f" ({config['settings']['data_source']}). If it has seen any of these images,"
+                    " the scores are not true."
+                )
+            elif self.split in ("train", "all"):
+                these = "these images" if self.split == "train" else "most of these images"
+                lines.append(
+                    f"{folder} was trained on {these}: their scores say little about new ones."
+                )
+            elif self.split == "validation":
+                lines.append(
+                    f"the epoch of {folder} was chosen on these images: new ones score a little"
+                    " lower."
+                )
+        return lines
+
+
+class SourcePictures:
+    """All pairs of a source that was never prepared: decoded in threads, a batch at a time.
+
+    source: as utils/sources.py returns it; min_inliers: keypoints that join two pictures of a
+    scene; known_splits: the splits file whose names the project's networks are trained on.
+    """
+
+    def __init__(self, source, min_inliers, known_splits):
+        self.pairs_of_source, self.min_inliers = source, min_inliers
+        self.known_splits = Path(known_splits)
+        self.split, self.names = None, source.names
+        self.title, self.source = f"pictures of {source.label}", source.label
+        self.sha256 = source.archive_sha256
+        self.features = []
+
+    def check_size(self, size, folder):
+        """Take any size: pairs are reduced to it as they are read."""
+
+    def batches(self, size, count):
+        """Yield all pictures as a Batch of `count` after the other."""
+
+        def work(name):
+            picture, mask = self.pairs_of_source.decode(name)
+            return *reduce_pair(picture, mask, size), mask, sift_features(picture)
+
+        self.features = []
+        for begin in range(0, len(self.names), count):
+            # A batch alone, since all that is decoded ahead of the network would pile up
+            names = self.names[begin : begin + count]
+            with watch_decoders(self.pairs_of_source, names):
+                read = list(parallel(work, names))
+            images, masks, own_masks, features = zip(*read, strict=True)
+            self.features += features
+            yield Batch(np.stack(images), np.stack(masks), own_masks)
+
+    def pairs(self, rows, size):
+        """Return images and masks of some rows, as in a Batch."""
+        names = [self.names[row] for row in rows]
+        with watch_decoders(self.pairs_of_source, names):
+            decoded = map(self.pairs_of_source.decode, names)
+            images, masks = zip(*(reduce_pair(*pair, size) for pair in decoded), strict=True)
+        return np.stack(images), np.stack(masks)
+
+    def scenes(self):
+        """Return the scene of each picture, (n,) int, once all batches have been read."""
+        return group_scenes(self.features, self.min_inliers)
+
+    def is_trained_on_by(self, config):
+        """Return None: a network keeps no names of what it was trained on."""
+
+    def doubts(self, configs):
+        """Return a line if the project's networks are trained on pictures of these names."""
+        if not self.known_splits.is_file():
+            return []
+        lines = read_lines(self.known_splits)
+        known = {name for _, (name, _, split, _) in lines if split != "test"} & set(self.names)
+        if not known:
+            return []
+        return [
+            f"{len(known):,} of these {len(self.names):,} names stand in the training or validation"
+            f" split of {self.known_splits.name}, by which networks are trained unless told"
+            " otherwise. Of pictures that the network has seen, the scores are not true."
+        ]

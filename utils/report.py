@@ -1,0 +1,356 @@
+"""Reports of scores: the metrics with their intervals, and the tables, files and lines of them."""
+
+import csv
+import json
+
+import numpy as np
+
+from utils.checkpoints import describe_networks
+from utils.metrics import (
+    BOOTSTRAP_SAMPLES,
+    image_scores,
+    percentile_interval,
+    polyp_fractions,
+    sampled_scores,
+    set_scores,
+)
+from utils.prediction import describe_prediction
+
+DEFINITIONS = {
+    "mean_iou": "mean of the IoU of polyp and of background; pixels pooled",
+    "accuracy": "pixels called rightly, background counted; pixels pooled",
+    "precision": "polyp among what is called polyp; pixels pooled",
+    "recall": "called polyp among what is polyp; pixels pooled",
+    "f1": "harmonic mean of these two, that is Dice; pixels pooled",
+    "polyp_iou": "IoU of polyp alone; pixels pooled",
+    "image_dice": "Dice of polyp, mean over images",
+    "image_iou": "IoU of polyp, mean over images",
+}
+LABELS = {
+    "mean_iou": "mean IoU",
+    "f1": "F1",
+    "polyp_iou": "polyp IoU",
+    "image_dice": "Dice per image",
+    "image_iou": "IoU per image",
+}
+INTERVALS = f"95 % percentiles of {BOOTSTRAP_SAMPLES:,} bootstrap samples that draw whole scenes"
+OWN_SIZE = "the pictures' own size, with probabilities enlarged bilinearly"
+
+
+# The metrics
+
+
+def collect_metrics(counts, groups, threshold):
+    """Return every score as a dict of its value, its interval and its definition.
+
+    counts: (n, 4) as from `confusion_counts`; groups: (n,) int, the images' scenes; threshold: by
+    which the pixels were called polyp.
+    """
+    sampled = sampled_scores(counts, groups)
+    return {
+        name: {
+            "value": value,
+            "interval": percentile_interval(sampled[name]),
+            "definition": f"{DEFINITIONS[name]}; threshold {threshold}",
+        }
+        for name, value in set_scores(counts).items()
+    }
+
+
+def compare_metrics(counts, others, groups):
+    """Return how much larger each score is by other counts of the same images: value and interval.
+
+    The interval is that of the difference on the same bootstrap samples (paired), and so much
+    narrower than those of the two scores: what is hard for both moves both.
+    """
+    sampled, sampled_others = sampled_scores(counts, groups), sampled_scores(others, groups)
+    values, other_values = set_scores(counts), set_scores(others)
+    return {
+        name: {
+            "value": other_values[name] - values[name],
+            "interval": percentile_interval(sampled_others[name] - sampled[name]),
+        }
+        for name in values
+    }
+
+
+def make_report(pictures, groups, chosen, scored, size, tta, machine):
+    """Return all that metrics.json says, a dict.
+
+    pictures: as utils/labelled.py has them; groups: (n,) int, their scenes; chosen: the Networks of
+    one prediction or of two; scored: for each what evaluation.py's `score_images` counted of all
+    pictures; size: the network's; tta: whether views were averaged; machine: `describe_machine`.
+    """
+
+    def describe(networks, columns):
+        prediction = {
+            "prediction": describe_prediction(len(networks.folders), tta, networks.threshold),
+            "threshold": networks.threshold,
+            "networks": describe_networks(networks),
+            "metrics": collect_metrics(columns["counts"], groups, networks.threshold),
+        }
+        if "own_counts" in columns:
+            metrics = collect_metrics(columns["own_counts"], groups, networks.threshold)
+            prediction["metrics_at_own_size"] = metrics
+        return prediction
+
+    configs = {
+        folder: config
+        for networks in chosen
+        for folder, config in zip(networks.folders, networks.configs, strict=True)
+    }
+    trained_on = [pictures.is_trained_on_by(config) for config in configs.values()]
+    report = {
+        "title": pictures.title,
+        "split": pictures.split,
+        "data": pictures.source,
+        "data_sha256": pictures.sha256,
+        "trained_on_this_data": None if None in trained_on else all(trained_on),
+        "warnings": pictures.doubts(configs),
+        "images": len(pictures.names),
+        "scenes": len(np.unique(groups)),
+        "resolution": f"{size} x {size} pixels, as the network sees them",
+        "intervals": INTERVALS,
+        "tta": tta,
+        "machine": machine,
+        **describe(chosen[0], scored[0]),
+    }
+    if len(chosen) > 1:
+        report["compared"] = describe(chosen[1], scored[1])
+        for end, key in (("", "counts"), ("_at_own_size", "own_counts")):
+            if key in scored[0]:
+                differences = compare_metrics(scored[0][key], scored[1][key], groups)
+                report["compared"][f"difference{end}"] = differences
+    return report
+
+
+def per_image_table(names, groups, scored):
+    """Return the columns of per_image.csv: names, scenes, and what was scored, str to n values.
+
+    scored: see `make_report`; of a second prediction the columns begin with "compared_".
+    """
+    counts = scored[0]["counts"]
+    table = {"name": names, "scene": groups, **score_columns(scored[0])}
+    table["polyp_fraction"] = polyp_fractions(counts)
+    if len(scored) > 1:
+        others = score_columns(scored[1])
+        table |= {f"compared_{name}": column for name, column in others.items()}
+        table["dice_difference"] = others["dice"] - table["dice"]
+    return table
+
+
+def score_columns(columns):
+    """Return the columns of per_image.csv of one prediction, str to (n,) numbers.
+
+    columns: what `score_images` counted; "counts" and "own_counts" become scores, of the latter
+    with "own_" before their names, and all others are columns as they are.
+    """
+    table = {}
+    for name, values in columns.items():
+        if name.endswith("counts"):
+            prefix, scores = name.removesuffix("counts"), image_scores(values).T
+            kinds = ("dice", "iou", "precision", "recall")
+            table |= {prefix + kind: column for kind, column in zip(kinds, scores, strict=True)}
+        else:
+            table[name] = values
+    return table
+
+
+# In the terminal
+
+
+def format_table(metrics):
+    """Return the metrics as lines of name, value, interval and definition."""
+    return [
+        f"{label(name):14} {metric['value']:.3f}  {interval_text(metric)}  {DEFINITIONS[name]}"
+        for name, metric in metrics.items()
+    ]
+
+
+def format_comparison(metrics, others, differences):
+    """Return the metrics of two predictions, A and B, and of B - A, as lines with intervals."""
+    rows = {
+        label(name): comparison_cells(metric, others[name], differences[name])
+        for name, metric in metrics.items()
+    }
+    return [
+        f"{name:14} {first:21} {second:21} {difference}".rstrip()
+        for name, (first, second, difference) in {"": ("A", "B", "B - A"), **rows}.items()
+    ]
+
+
+def label(name):
+    """Return what a metric is called where people read it."""
+    return LABELS.get(name, name)
+
+
+def comparison_cells(metric, other, difference):
+    """Return a metric of A, of B and of B - A as text, each with its interval."""
+    return [
+        *(f"{m['value']:.3f} {interval_text(m)}" for m in (metric, other)),
+        f"{difference['value']:+.3f} {interval_text(difference, '+.3f')}",
+    ]
+
+
+def interval_text(metric, form=".3f"):
+    """Return the interval of a metric as text."""
+    low, high = metric["interval"]
+    return f"[{low:{form}}, {high:{form}}]"
+
+
+def format_report(report, seconds):
+    """Return what is said of a report in the terminal, as lines; seconds: prediction took them."""
+    compared = report.get("compared")
+    lines = [
+        f"Scores of {report['images']:,} images of {report['scenes']:,} scenes:"
+        f" {report['title']}; predicted in {seconds:.1f} s, in {report['machine']['precision']}"
+    ]
+    predictions = {" A": report, " B": compared} if compared else {"": report}
+    for letter, prediction in predictions.items():
+        for network in prediction["networks"]:
+            settings = network["training"]["settings"]
+            lines.append(
+                f"Network{letter} of {network['checkpoints']}: {settings['filters']} filters, seed"
+                f" {settings['seed']}"
+            )
+        lines.append(f"Prediction{letter}: {prediction['prediction']}")
+    for size, metrics, others, differences in sections(report):
+        lines += ["", f"At {size}:"]
+        if others:
+            lines += format_comparison(metrics, others, differences)
+        else:
+            lines += format_table(metrics)
+    lines += ["", f"In brackets: {INTERVALS}"]
+    return lines + [f"Beware: {line}" for line in report["warnings"]]
+
+
+def most_different(table, count=5):
+    """Return lines of the images on which two predictions' Dice differ most, by per_image.csv."""
+    rows = np.argsort(-np.abs(table["dice_difference"]), kind="stable")[:count]
+    width = max(len(table["name"][row]) for row in rows)
+    columns = ("dice", "compared_dice", "dice_difference")
+    return [
+        f"The {len(rows)} images on which they differ most, by Dice; per_image.csv has all:",
+        *(
+            "  {:{}}  A {:.3f}  B {:.3f}  {:+.3f}".format(
+                table["name"][row], width, *(table[column][row] for column in columns)
+            )
+            for row in rows
+        ),
+    ]
+
+
+def format_thresholds(rows):
+    """Return the scores at each threshold, dicts as of `store_threshold`, as lines."""
+    lines = ["threshold     F1  precision  recall  Dice per image"]
+    for row in rows:
+        lines.append(
+            f"{row['threshold']:9g}  {row['f1']:.3f}  {row['precision']:9.3f}"
+            f"  {row['recall']:6.3f}  {row['image_dice']:14.3f}"
+        )
+    return lines
+
+
+def sections(report):
+    """Yield what a report has at each size of pictures.
+
+    Yields the size in words, the metrics, and those of the compared prediction and the differences,
+    or None twice.
+    """
+    compared = report.get("compared", {})
+    for end, size in (("", report["resolution"]), ("_at_own_size", OWN_SIZE)):
+        if f"metrics{end}" in report:
+            others = compared.get(f"metrics{end}"), compared.get(f"difference{end}")
+            yield size, report[f"metrics{end}"], *others
+
+
+# In files
+
+
+def save_report(results, report, table):
+    """Save metrics.json, metrics.md and per_image.csv; results: see utils/results.py."""
+    with results.write("metrics.json") as beside:
+        beside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    with results.write("metrics.md") as beside:
+        beside.write_text("\n".join(markdown(report)) + "\n", encoding="utf-8")
+    with (
+        results.write("per_image.csv") as beside,
+        open(beside, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(table)
+        for row in zip(*table.values(), strict=True):
+            writer.writerow(round(x, 6) if isinstance(x, float) else x for x in row)
+
+
+def markdown(report):
+    """Return metrics.md as lines: the tables of a paper, and how the scores came about."""
+    lines = [f"# Scores: {report['title']}"]
+    for size, metrics, others, differences in sections(report):
+        lines += ["", f"## At {size}", ""]
+        values = ("A", "B", "B - A") if others else ("value", "95 % interval")
+        heads = ["score", *values, "definition"]
+        lines += table_lines(heads, metric_rows(metrics, others, differences))
+    lines += ["", "## Protocol", "", *table_lines(["", ""], protocol(report))]
+    if report["warnings"]:
+        lines += ["", "## Beware", "", *(f"- {line}" for line in report["warnings"])]
+    return lines
+
+
+def metric_rows(metrics, others, differences):
+    """Return the rows of a table of metrics, of one prediction or, with intervals, of two."""
+    if not others:
+        return [
+            [label(name), f"{m['value']:.3f}", interval_text(m)[1:-1], m["definition"]]
+            for name, m in metrics.items()
+        ]
+    # Without the thresholds, which may differ; the protocol has both
+    return [
+        [label(name), *comparison_cells(metric, others[name], differences[name]), DEFINITIONS[name]]
+        for name, metric in metrics.items()
+    ]
+
+
+def protocol(report):
+    """Return the rows of the table of how the scores came about."""
+    machine, source, compared = report["machine"], report["data"], report.get("compared")
+    if report["data_sha256"]:
+        source += f", SHA-256 {report['data_sha256']}"
+    rows = [
+        ["images", f"{report['images']:,} of {report['scenes']:,} scenes: {report['title']}"],
+        ["source", source],
+        *prediction_rows(report, " A" if compared else ""),
+        *(prediction_rows(compared, " B") if compared else []),
+        ["intervals", report["intervals"] + ("; B - A on the same samples" if compared else "")],
+        ["computed", f"in {machine['precision']}, on {', '.join(machine['devices'])}"],
+        [
+            "versions",
+            f"Python {machine['python']}, TensorFlow {machine['tensorflow']}, Keras"
+            f" {machine['keras']}, NumPy {machine['numpy']}, OpenCV {machine['opencv']}",
+        ],
+    ]
+    return rows
+
+
+def prediction_rows(prediction, letter):
+    """Return the rows on a prediction and its networks, by the report's dict of it."""
+    rows = [[f"prediction{letter}", prediction["prediction"]]]
+    for network in prediction["networks"]:
+        settings = network["training"]["settings"]
+        rows.append(
+            [
+                f"network{letter}",
+                f"{network['checkpoints']}: {settings['filters']} filters, seed"
+                f" {settings['seed']}, trained on {settings['data_source']}; SHA-256 of unet.keras"
+                f" {network['weights_sha256']}",
+            ]
+        )
+    return rows
+
+
+def table_lines(heads, rows):
+    """Return a Markdown table as lines."""
+    cells = [heads, ["---"] * len(heads), *rows]
+    return [
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in cells
+    ]
