@@ -28,8 +28,8 @@ import numpy as np
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from evaluation import read_config
 from train import earlier_training
+from utils.checkpoints import read_config
 from utils.dataset import check_folds, load_split, load_summary, names_in, read_splits
 from utils.files import InputError, Progress, hold_back_stderr, one_line
 from utils.history import best_row, read_history, write_history
@@ -180,7 +180,8 @@ CONFIG = {
     "machine": {"precision": "float32"},
 }
 HISTORY = (
-    b"phase,epoch,seconds,loss,val_loss,val_dice_score\nbce,1,1.5,0.5,0.6,0.1\ndice,1,1,1,1,0.2\n"
+    b"phase,epoch,seconds,loss,dice_score,val_loss,val_dice_score,val_predicted_fraction\n"
+    b"bce,1,1.5,0.5,0.1,0.6,0.1,0.2\ndice,1,1,1,0.2,1,0.2,0.3\n"
 )
 SPLITS = b"name,group,split,fold\na,0,train,1\nb,1,validation,2\nc,2,test,0\n"
 
