@@ -31,30 +31,41 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.calibration import fit_temperature
 from utils.checkpoints import (
     THRESHOLDS_FILE,
     Networks,
     find_checkpoints,
     read_config,
     store_threshold,
-    stored_threshold,
+    stored_choices,
 )
-from utils.constants import check_number, check_whole
+from utils.constants import check_choice, check_number, check_whole
 from utils.dataset import SPLITS
 from utils.devices import describe_machine, start_tensorflow
+from utils.failures import (
+    compare_worst,
+    describe_comparison,
+    describe_image,
+    dice_by_property,
+    worst_rows,
+)
 from utils.figures import (
     SKY,
     YELLOW,
     outline,
     save_dice_by_size,
     save_dice_histogram,
+    save_failures,
     save_precision_recall,
+    save_reliability,
+    save_sensitivity_by_size,
     save_sheet,
+    save_worst,
 )
-from utils.files import InputError, Progress, input_errors, parallel, run
+from utils.files import InputError, Progress, input_errors, run
 from utils.labelled import PreparedPictures, SourcePictures
 from utils.metrics import (
-    CURVE_THRESHOLDS,
     confusion_counts,
     curve_histogram,
     image_scores,
@@ -62,13 +73,14 @@ from utils.metrics import (
     pooled_scores,
     set_scores,
 )
-from utils.pictures import HALF, PLAIN, is_picture, read_picture, save_image
+from utils.pictures import PLAIN, is_picture, read_picture, save_image
+from utils.polyps import sensitivity_by_size
 from utils.prediction import (
     average_networks,
     average_views,
     describe_prediction,
-    enlarge,
     make_predictor,
+    scale_predictor,
     segment_picture,
 )
 from utils.report import (
@@ -80,6 +92,7 @@ from utils.report import (
     save_report,
 )
 from utils.results import FOLDERS, SCORES, Results
+from utils.scoring import Scored, score_pictures
 from utils.sources import add_mask_arguments, archive_source, folder_source, mask_convention
 
 DATA_DIR = "data/processed"
@@ -90,6 +103,8 @@ RESULTS_DIR = "results"
 
 # A pixel is called polyp from this probability on; "validation": the one that --thresholds chose
 THRESHOLD = 0.5
+# "validation": probabilities are scaled by the temperature that --thresholds chose
+TEMPERATURE = None
 THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
 BATCH_SIZE = 32  # images predicted at once
 MIN_INLIERS = 4  # keypoints that join two pictures of a scene, as in data_preprocessing.py
@@ -107,17 +122,24 @@ def choose_networks(named, tta):
     """Return the Networks of one prediction, before TensorFlow starts.
 
     named: the folders that the user names, or None; tta: whether views are averaged. Raises
-    InputError for a folder without a network, a damaged config.json, or no stored threshold.
+    InputError for a folder without a network, a damaged config.json, or where a constant asks for
+    what is stored with the network, and nothing is.
     """
     folders = find_checkpoints(named, CHECKPOINTS_DIR, shipped_checkpoints())
-    configs, threshold = [read_config(folder) for folder in folders], THRESHOLD
-    if threshold == "validation":
-        threshold = stored_threshold(folders, configs, tta)
-    return Networks(folders, configs, threshold)
+    configs = [read_config(folder) for folder in folders]
+    try:
+        threshold, temperature = stored_choices(folders, configs, tta)
+    except InputError:
+        if "validation" in (THRESHOLD, TEMPERATURE):
+            raise
+        threshold, temperature = None, None  # then nothing is told of a temperature
+    if THRESHOLD != "validation":
+        threshold = THRESHOLD
+    return Networks(folders, configs, threshold, temperature, TEMPERATURE == "validation")
 
 
-def load_predictor(folders, tta):
-    """Load the networks of `find_checkpoints`; TensorFlow has started.
+def load_predictor(networks, tta):
+    """Load the Networks of a prediction; TensorFlow has started.
 
     tta: whether to average over each picture's eight views (test-time augmentation). Returns a
     function from (n, size, size, 3) uint8 pictures to probabilities of polyp, (n, size, size, 1)
@@ -126,10 +148,10 @@ def load_predictor(folders, tta):
     """
     from model import choose_precision, load_unet
 
-    precision = choose_precision()
+    precision, folders = choose_precision(), networks.folders
     with input_errors():
-        networks = [load_unet(folder / "unet.keras", precision) for folder in folders]
-    sizes = [network.input_shape[1] for network in networks]
+        loaded = [load_unet(folder / "unet.keras", precision) for folder in folders]
+    sizes = [network.input_shape[1] for network in loaded]
     for folder, size in zip(folders, sizes, strict=True):
         if size != sizes[0]:
             raise InputError(
@@ -138,10 +160,13 @@ def load_predictor(folders, tta):
             )
     predictors = [
         make_predictor(network, folder / "unet.keras")
-        for network, folder in zip(networks, folders, strict=True)
+        for network, folder in zip(loaded, folders, strict=True)
     ]
     predict = average_networks(predictors)
-    return average_views(predict, BATCH_SIZE) if tta else predict, sizes[0], precision
+    predict = average_views(predict, BATCH_SIZE) if tta else predict
+    if networks.scaled:
+        predict = scale_predictor(predict, networks.temperature)
+    return predict, sizes[0], precision
 
 
 # Labelled pictures
@@ -156,47 +181,6 @@ def choose_pictures(arguments):
     else:
         return PreparedPictures(arguments.split or "test", arguments.data)
     return SourcePictures(source, MIN_INLIERS, SPLITS_PATH)
-
-
-def score_images(batch, probabilities, threshold):
-    """Return what is counted of each image of a Batch, as a dict of arrays of that length.
-
-    probabilities: (n, size, size, 1) float32, 0 to 1, from `threshold` on called polyp. "counts"
-    and, at the pictures' own size, "own_counts" are pixels, (n, 4) int as from `confusion_counts`.
-    What else is added here is a column of per_image.csv.
-    """
-
-    def own_counts(pair):
-        mask, probability = pair
-        return confusion_counts([mask >= HALF], [enlarge(probability, mask.shape) >= threshold])[0]
-
-    columns = {"counts": confusion_counts(batch.masks, probabilities >= threshold)}
-    if batch.own_masks is not None:
-        pairs = zip(batch.own_masks, probabilities, strict=True)
-        columns["own_counts"] = np.stack(list(parallel(own_counts, pairs)))
-    return columns
-
-
-def evaluate(predictors, thresholds, pictures, size):
-    """Predict pictures batch by batch, by one or several predictors, each with its threshold.
-
-    Returns for each predictor what `score_images` counted of all pictures, and the histogram for
-    `precision_recall`, of the first.
-    """
-    parts, histogram = [[] for _ in predictors], np.zeros((2, len(CURVE_THRESHOLDS)), np.int64)
-    progress = Progress("images", len(pictures.names))
-    for batch in pictures.batches(size, BATCH_SIZE):
-        for predict, threshold, scored in zip(predictors, thresholds, parts, strict=True):
-            probabilities = predict(batch.images)
-            scored.append(score_images(batch, probabilities, threshold))
-            if scored is parts[0]:
-                histogram += curve_histogram(batch.masks, probabilities)
-        progress.advance(len(batch.images))
-    joined = [
-        {name: np.concatenate([columns[name] for columns in scored]) for name in scored[0]}
-        for scored in parts
-    ]
-    return joined, histogram
 
 
 def save_predictions(path, predict, pictures, size, dice, threshold, each=3):
@@ -231,6 +215,20 @@ def save_predictions(path, predict, pictures, size, dice, threshold, each=3):
     save_sheet(path, sheet, titles, title)
 
 
+def save_worst_images(path, predict, pictures, size, dice, properties, threshold):
+    """Save worst.png: the worst images with their `picture_properties`, against all others'."""
+    rows, total = worst_rows(dice), len(dice)
+    images, masks = pictures.pairs(rows, size)
+    predictions = (predict(images) >= threshold).astype(np.uint8)
+    titles = [
+        describe_image(f"{n} of {total:,}: {pictures.names[row]}", dice[row], properties[row])
+        for n, row in enumerate(rows, 1)
+    ]
+    lines = describe_comparison(compare_worst(properties, rows), len(rows), total)
+    title = f"The worst by Dice, threshold {threshold}. Outlines: mask blue, prediction yellow"
+    save_worst(path, images, masks, predictions, titles, lines, f"{title}\n{pictures.title}")
+
+
 # The commands
 
 
@@ -243,17 +241,18 @@ def score(arguments):
     results = Results(arguments.results, [path for path in read if path])
     predictors, size, precision = load_predictors(chosen, pictures, tta)
     start = time.monotonic()
-    scored, histogram = evaluate(
-        predictors, [networks.threshold for networks in chosen], pictures, size
-    )
+    scored = [
+        Scored(networks.threshold, None if networks.scaled else networks.temperature)
+        for networks in chosen
+    ]
+    properties = score_pictures(predictors, scored, pictures, size, BATCH_SIZE)
     seconds = time.monotonic() - start
     groups, machine = pictures.scenes(), describe_machine(precision, 1)
     report = make_report(pictures, groups, chosen, scored, size, tta, machine)
-    table = per_image_table(pictures.names, groups, scored)
+    table = per_image_table(pictures.names, groups, scored, properties)
     with results.begin(SCORES):
         save_report(results, report, table)
-        first = predictors[0], chosen[0].threshold, scored[0]["counts"]
-        save_figures(results, pictures, size, *first, histogram)
+        save_figures(results, pictures, size, predictors[0], scored[0], properties, groups)
     print(*format_report(report, seconds), sep="\n")
     if arguments.compare:
         print(*most_different(table), sep="\n")
@@ -264,7 +263,7 @@ def score(arguments):
 def load_predictors(chosen, pictures, tta):
     """Start TensorFlow, and return the predictor of each of the Networks; their size, precision."""
     start_tensorflow()
-    loaded = [load_predictor(networks.folders, tta) for networks in chosen]
+    loaded = [load_predictor(networks, tta) for networks in chosen]
     for networks, (_, size, _) in zip(chosen, loaded, strict=True):
         pictures.check_size(size, networks.folders[0])
         if size != loaded[0][1]:
@@ -275,22 +274,35 @@ def load_predictors(chosen, pictures, tta):
     return [predict for predict, _, _ in loaded], *loaded[0][1:]
 
 
-def save_figures(results, pictures, size, predict, threshold, counts, histogram):
+def save_figures(results, pictures, size, predict, scored, properties, groups):
     """Save the figures of one prediction of labelled pictures.
 
-    predict, threshold: of that prediction; counts, histogram: what `evaluate` returned of it.
+    predict, scored: of that prediction; properties, groups: of the pictures.
     """
-    dice, fractions, title = image_scores(counts)[:, 0], polyp_fractions(counts), pictures.title
-    pooled = pooled_scores(counts)
+    counts, title, threshold = scored.counts, pictures.title, scored.threshold
+    dice, fractions, pooled = (
+        image_scores(counts)[:, 0],
+        polyp_fractions(counts),
+        pooled_scores(counts),
+    )
     point = pooled["precision"], pooled["recall"], threshold
     with results.write("predictions.png") as beside:
         save_predictions(beside, predict, pictures, size, dice, threshold)
     with results.write("precision_recall.png") as beside:
-        save_precision_recall(beside, histogram, *point, title)
+        save_precision_recall(beside, scored.curve, *point, title)
     with results.write("dice_histogram.png") as beside:
         save_dice_histogram(beside, dice, threshold, title)
     with results.write("dice_by_size.png") as beside:
         save_dice_by_size(beside, dice, fractions, threshold, title)
+    with results.write("sensitivity_by_size.png") as beside:
+        save_sensitivity_by_size(beside, sensitivity_by_size(scored.regions, groups), title)
+    with results.write("reliability.png") as beside:
+        histograms = scored.reliability, scored.scaled_reliability
+        save_reliability(beside, *histograms, scored.temperature, title)
+    with results.write("failures.png") as beside:
+        save_failures(beside, dice_by_property(properties, dice, groups), threshold, title)
+    with results.write("worst.png") as beside:
+        save_worst_images(beside, predict, pictures, size, dice, properties, threshold)
 
 
 def choose_threshold(arguments):
@@ -306,23 +318,28 @@ def choose_threshold(arguments):
         )
     networks = Networks(folders, [config], None)
     (predict,), size, precision = load_predictors([networks], pictures, arguments.tta)
-    counts, progress = [[] for _ in THRESHOLDS], Progress("images", len(pictures.names))
+    counts, curve = [[] for _ in THRESHOLDS], 0
+    progress = Progress("images", len(pictures.names))
     for batch in pictures.batches(size, BATCH_SIZE):
         probabilities = predict(batch.images)
         for threshold, counted in zip(THRESHOLDS, counts, strict=True):
             counted.append(confusion_counts(batch.masks, probabilities >= threshold))
+        curve += curve_histogram(batch.masks, probabilities)
         progress.advance(len(batch.images))
     rows = [
         {"threshold": threshold, **set_scores(np.concatenate(counted))}
         for threshold, counted in zip(THRESHOLDS, counts, strict=True)
     ]
-    best = store_threshold(folders[0], arguments.tta, pictures.sha256, len(pictures.names), rows)
+    temperature = fit_temperature(curve)
+    chosen_on = arguments.tta, pictures.sha256, len(pictures.names)
+    best = store_threshold(folders[0], *chosen_on, rows, temperature)
     print(
         f"{pictures.title}: {len(pictures.names):,} images, pixels pooled but for Dice per image;"
         f" in {precision}",
         *format_thresholds(rows),
-        f"{folders[0] / THRESHOLDS_FILE}: {best['threshold']:g}, the best by Dice per image;"
-        ' THRESHOLD = "validation" in evaluation.py takes it',
+        f"{folders[0] / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
+        f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
+        ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
         sep="\n",
     )
 
@@ -355,7 +372,7 @@ def segment_own_pictures(arguments):
     results = Results(arguments.results, files.values())
     networks = choose_networks(arguments.checkpoints, arguments.tta)
     start_tensorflow()
-    predict, size, _ = load_predictor(networks.folders, arguments.tta)
+    predict, size, _ = load_predictor(networks, arguments.tta)
     progress, without = Progress("pictures", len(files)), 0
     with results.begin([f"{folder}/{name}.png" for folder in FOLDERS for name in files]):
         for name, file in files.items():
@@ -368,7 +385,7 @@ def segment_own_pictures(arguments):
                     save_image(beside, image)
             progress.advance()
     masks, overlays = (results.folder / folder for folder in FOLDERS)
-    prediction = describe_prediction(len(networks.folders), arguments.tta, networks.threshold)
+    prediction = describe_prediction(networks, arguments.tta)
     print(
         f"Prediction: {prediction}\n"
         f"{masks}: {len(files):,} masks, {without:,} of them without a polyp; outlined in"
@@ -434,6 +451,7 @@ def check_combination(parser, arguments):
 def main():
     """Do what the command line asks for: score, choose a threshold, or segment."""
     arguments = parse_arguments()
+    check_choice("TEMPERATURE", TEMPERATURE, "evaluation.py", [None, "validation"])
     if THRESHOLD != "validation":
         check_number("THRESHOLD", THRESHOLD, "evaluation.py", above=0, below=1)
     for threshold in THRESHOLDS:

@@ -79,10 +79,10 @@ def rows_of(scores):
 )
 def test_the_stored_threshold_is_the_best_by_dice(scores, best):
     folder = make_checkpoint("a")
-    row = checkpoints.store_threshold(folder, False, "abc", 3, rows_of(scores))
+    row = checkpoints.store_threshold(folder, False, "abc", 3, rows_of(scores), 2.5)
     assert row == {"threshold": best, "image_dice": scores[best]}
     config = checkpoints.read_config(folder)
-    assert checkpoints.stored_threshold([folder], [config], tta=False) == best
+    assert checkpoints.stored_choices([folder], [config], tta=False) == (best, 2.5)
     stored = json.loads((folder / "thresholds.json").read_text())
     assert stored["thresholds"] == rows_of(scores)
     assert "3 images of the validation split" in stored["chosen_by"]
@@ -96,12 +96,12 @@ def test_a_threshold_that_does_not_fit_is_refused_with_the_command_that_chooses_
 
     def refuse(words, folders=(folder,), its_config=config, tta=False):
         with pytest.raises(InputError, match=words) as error:
-            checkpoints.stored_threshold(folders, [its_config], tta)
+            checkpoints.stored_choices(folders, [its_config], tta)
         assert "\n" not in str(error.value)
 
     refuse(f"thresholds.json: is missing.*{run}$")
     refuse(f"is missing.*{run} --tta$", tta=True)
-    checkpoints.store_threshold(folder, False, "abc", 3, rows_of({0.3: 0.5}))
+    checkpoints.store_threshold(folder, False, "abc", 3, rows_of({0.3: 0.5}), 2.5)
     refuse("stored with one network, not with the mean of 2", folders=(folder, folder))
     refuse(f"another data set{run}$", its_config=other)
     refuse(f"another choice of --tta{run} --tta$", tta=True)

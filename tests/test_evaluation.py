@@ -14,10 +14,13 @@ import pytest
 import evaluation
 from model import build_unet, load_unet
 from shell import make_pictures, read_rows, save_data_set
+from utils.calibration import fit_temperature
+from utils.checkpoints import Networks
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.labelled import Batch
 from utils.metrics import confusion_counts, image_scores
+from utils.scoring import Scored, score_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -62,19 +65,20 @@ def test_an_impossible_batch_size_is_named(value, monkeypatch):
 def test_several_networks_and_views_are_the_mean_of_all(tmp_path):
     folders = [save_checkpoint(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
     pictures = make_pictures(2, 16, 16, 3)
-    single = [evaluation.load_predictor([folder], tta=True)[0] for folder in folders]
-    both, size, _ = evaluation.load_predictor(folders, tta=True)
+    networks = [Networks([folder], [], 0.5) for folder in folders]
+    single = [evaluation.load_predictor(network, tta=True)[0] for network in networks]
+    both, size, _ = evaluation.load_predictor(Networks(folders, [], 0.5), tta=True)
     assert size == 16
     expected = np.mean([predict(pictures) for predict in single], axis=0)
     np.testing.assert_allclose(both(pictures), expected, atol=1e-6)
-    plain = evaluation.load_predictor(folders, tta=False)[0]
+    plain = evaluation.load_predictor(Networks(folders, [], 0.5), tta=False)[0]
     assert np.abs(plain(pictures) - expected).max() > 1e-4
 
 
 def test_networks_of_several_sizes_are_not_averaged(tmp_path):
     folders = [save_checkpoint(tmp_path / str(size), size=size) for size in (16, 32)]
     with pytest.raises(InputError, match=r"32: its network takes 32 pixels a side, that of .*16"):
-        evaluation.load_predictor(folders, tta=False)
+        evaluation.load_predictor(Networks(folders, [], 0.5), tta=False)
 
 
 class Unknown(keras.layers.Layer):
@@ -161,6 +165,7 @@ def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatc
         [
             *("metrics.json", "metrics.md", "per_image.csv", "predictions.png"),
             *("precision_recall.png", "dice_histogram.png", "dice_by_size.png", "written.jsonl"),
+            *("sensitivity_by_size.png", "reliability.png", "failures.png", "worst.png"),
         ]
     )
 
@@ -220,9 +225,8 @@ def redness(pictures):
     return (pictures[..., :1] / 255).astype(np.float32)
 
 
-def test_pictures_are_scored_at_both_sizes_by_hand(monkeypatch):
+def test_pictures_are_scored_at_both_sizes_by_hand():
     """The left half is polyp; the network is sure of half of it, and less sure of the rest."""
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", 2)
     images = np.zeros((3, 4, 8, 3), np.uint8)
     images[:, :, :2], images[:, :, 2:4] = 255, 102
     masks = np.zeros((3, 4, 8, 1), np.uint8)
@@ -231,12 +235,16 @@ def test_pictures_are_scored_at_both_sizes_by_hand(monkeypatch):
     for mask in own:
         mask[:, : mask.shape[1] // 2] = 255
     drawn = DrawnPictures(images, masks, own)
-    (strict, lenient), histogram = evaluation.evaluate([redness] * 2, [0.7, 0.2], drawn, 8)
-    assert strict["counts"].tolist() == [[8, 0, 8, 16]] * 3
-    assert lenient["counts"].tolist() == [[16, 0, 0, 16]] * 3
-    assert histogram.sum() == 3 * 32
+    strict, lenient = scored = [Scored(0.7), Scored(0.2)]
+    properties = score_pictures([redness] * 2, scored, drawn, 8, batch_size=2)
+    assert np.array(strict.counts).tolist() == [[8, 0, 8, 16]] * 3
+    assert np.array(lenient.counts).tolist() == [[16, 0, 0, 16]] * 3
+    assert strict.curve.sum() == strict.reliability[0].sum() == 3 * 32
+    assert [values["size"] for values in properties] == [50] * 3
+    assert [polyps.ious.tolist() for polyps, _ in strict.regions] == [[0.5]] * 3
+    assert [f1 for _, f1 in lenient.borders] == [1] * 3
     # Bilinearly, 1 turns into 0.4 and 0.4 into 0: in the middle they are 0.7 and 0.2
-    for mask, narrow, wide in zip(own, strict["own_counts"], lenient["own_counts"], strict=True):
+    for mask, narrow, wide in zip(own, strict.own_counts, lenient.own_counts, strict=True):
         scale = mask.shape[1] // 8
         tall, half = mask.shape[0], mask.shape[1] // 2
         assert narrow.tolist() == [tall * 2 * scale, 0, tall * (half - 2 * scale), tall * half]
@@ -274,7 +282,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
 
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
-    assert "results: removed 7 of an earlier run's files" in capsys.readouterr().out
+    assert "results: removed 11 of an earlier run's files" in capsys.readouterr().out
     assert sorted(os.listdir("results")) == ["masks", "overlays", "written.jsonl"]
 
 
@@ -291,10 +299,13 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
     assert "validation split of" in out
     stored = json.loads((folder / "thresholds.json").read_text())
     validation = evaluation.PreparedPictures("validation", data)
-    predict, size, _ = evaluation.load_predictor([folder], tta=False)
+    networks = evaluation.choose_networks([folder], tta=False)
+    predict, size, _ = evaluation.load_predictor(networks, tta=False)
     for row in stored["thresholds"]:
-        (scored,), _ = evaluation.evaluate([predict], [row["threshold"]], validation, size)
-        assert row["image_dice"] == image_scores(scored["counts"])[:, 0].mean()
+        scored = Scored(row["threshold"])
+        score_pictures([predict], [scored], validation, size, 32)
+        assert row["image_dice"] == image_scores(scored.counts)[:, 0].mean()
+    assert stored["temperature"] == fit_temperature(scored.curve)
     assert stored["threshold"] < 0.5  # all of the validation mask is polyp, and the network doubts
     assert not Path("results").exists()
     monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data)])

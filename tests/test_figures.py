@@ -146,8 +146,8 @@ def test_sensitivity_by_size_shows_groups_that_hold_polyps(tmp_path, drawn):
         {"least": 0.02, "below": 0.05, "count": 1200, "iou": found(0.5, 0.25, 1)},
     ]
     rows[1]["overlap"] = found(1, 1, 1)
-    figures.save_sensitivity_by_size(tmp_path / "a.png", rows)
-    figures.save_sensitivity_by_size(tmp_path / "b.png", rows[:1])
+    figures.save_sensitivity_by_size(tmp_path / "a.png", rows, "some")
+    figures.save_sensitivity_by_size(tmp_path / "b.png", rows[:1], "some")
     some, none = (figure.axes[0] for figure in drawn)
     assert [label.get_text() for label in some.get_xticklabels()] == ["2 to 5 %\n1,200 polyps"]
     by_iou, by_overlap = some.containers
@@ -163,7 +163,7 @@ def test_reliability_shows_both_curves_and_their_errors(tmp_path, drawn):
     before[:, 0], before[:, 14] = (100, 0, 10), (100, 100, 80)
     after = before.copy()
     after[1] = after[2]
-    figures.save_reliability(tmp_path / "a.png", before, after, 2.5)
+    figures.save_reliability(tmp_path / "a.png", before, after, 2.5, "some")
     shares, pixels = drawn[0].axes
     _, curve, scaled = shares.lines
     np.testing.assert_allclose(curve.get_data(), [(0, 1), (0.1, 0.8)])
@@ -178,7 +178,7 @@ def test_failures_shows_a_panel_for_each_property(tmp_path, drawn):
     these = [Part(1, 1, 1234, 0.5, (0.4, 0.7)), Part(2, 9, 3, 1, (1, 1))]
     parts = dict.fromkeys(PROPERTIES, these)
     parts["size"] = []
-    figures.save_failures(tmp_path / "a.png", parts, 0.3)
+    figures.save_failures(tmp_path / "a.png", parts, 0.3, "some")
     empty, *panels = drawn[0].axes
     assert [axes.get_title() for axes in drawn[0].axes] == list(PROPERTIES)
     assert empty.texts[0].get_text() == "no image has a polyp"

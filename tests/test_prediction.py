@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from model import build_unet
+from utils.checkpoints import Networks
 from utils.files import InputError
 from utils.prediction import (
     VIEWS,
@@ -12,6 +13,7 @@ from utils.prediction import (
     average_views,
     describe_prediction,
     make_predictor,
+    scale_predictor,
     segment_picture,
     view,
     view_back,
@@ -101,12 +103,28 @@ def test_views_are_predicted_in_batches_that_are_no_larger():
 
 
 def test_what_a_prediction_is_says_all_that_is_averaged():
-    say = describe_prediction
+    def say(count, tta, threshold, **temperature):
+        return describe_prediction(Networks(["a"] * count, [], threshold, **temperature), tta)
+
     views = "the 8 flips and quarter turns of each picture"
     assert say(1, False, 0.5) == "a pixel is called polyp if its probability is 0.5 or more"
     assert "probability, the mean over 2 networks, is 0.3 or more" in say(2, False, 0.3)
     assert f"probability, the mean over {views}, is" in say(1, True, 0.5)
     assert f"probability, the mean over 3 networks and {views}, is" in say(3, True, 0.5)
+    assert "probability is" in say(1, False, 0.5, temperature=2.5)
+    scaled = say(1, False, 0.5, temperature=2.5, scaled=True)
+    assert scaled.endswith("its probability scaled by a temperature of 2.5 is 0.5 or more")
+
+
+def test_a_temperature_moves_probabilities_but_not_what_is_above_a_half():
+    def levels(pictures):
+        return np.array([0, 0.1, 0.5, 0.9, 1], np.float32).reshape(1, 5, 1, 1)
+
+    scaled = scale_predictor(levels, 2)(None)
+    assert scaled.dtype == np.float32
+    np.testing.assert_allclose(scaled[0, 1:4, 0, 0], [0.25, 0.5, 0.75], atol=1e-6)
+    assert 0 < scaled[0, 0, 0, 0] < 0.001
+    assert 0.999 < scaled[0, 4, 0, 0] < 1
 
 
 @pytest.mark.parametrize("activation", ["linear", "nan"])

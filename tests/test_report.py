@@ -8,7 +8,10 @@ import pytest
 
 from utils import report
 from utils.checkpoints import Networks
+from utils.failures import PROPERTIES
+from utils.labelled import Batch
 from utils.metrics import confusion_counts, image_scores, pooled_scores
+from utils.scoring import Scored
 
 NAMES = ["mean_iou", "accuracy", "precision", "recall", "f1", "polyp_iou"]
 NAMES += ["image_dice", "image_iou"]
@@ -34,6 +37,20 @@ def random_counts(seed, count=6, size=16):
     return confusion_counts(*random.integers(0, 2, (2, count, size, size, 1)))
 
 
+def random_scored(seed, threshold=0.5, own=False, temperature=None):
+    random = np.random.default_rng(seed)
+    masks = random.integers(0, 2, (6, 16, 16, 1), np.uint8)
+    own_masks = list(255 * random.integers(0, 2, (6, 32, 32), np.uint8)) if own else None
+    scored = Scored(threshold, temperature)
+    scored.add(Batch(None, masks, own_masks), random.random((6, 16, 16, 1), np.float32))
+    return scored
+
+
+def random_properties():
+    random = np.random.default_rng(0)
+    return [dict(zip(PROPERTIES, random.random(len(PROPERTIES)), strict=True)) for _ in range(6)]
+
+
 def make_networks(folder, threshold=0.5):
     folder.mkdir(exist_ok=True)
     (folder / "unet.keras").write_bytes(b"weights")
@@ -42,11 +59,9 @@ def make_networks(folder, threshold=0.5):
 
 
 def make_report(folder, predictions, own=False):
-    scored = [{"counts": random_counts(seed)} for seed in range(predictions)]
-    if own:
-        for seed, columns in enumerate(scored):
-            columns["own_counts"] = random_counts(10 + seed, size=32)
-    chosen = [make_networks(folder / "ab"[n], (0.5, 0.3)[n]) for n in range(predictions)]
+    thresholds = (0.5, 0.3)[:predictions]
+    scored = [random_scored(seed, threshold, own) for seed, threshold in enumerate(thresholds)]
+    chosen = [make_networks(folder / "ab"[n], thresholds[n]) for n in range(predictions)]
     groups = np.array([0, 0, 1, 2, 3, 4])
     made = report.make_report(Pictures(), groups, chosen, scored, 16, False, MACHINE)
     return made, scored, groups
@@ -90,7 +105,7 @@ def test_a_report_holds_what_a_paper_asks_for(tmp_path):
     for words in (
         "# Scores: test split of a|b",
         "At 16 x 16 pixels, as the network sees them",
-        f"| F1 | {pooled_scores(scored[0]['counts'])['f1']:.3f} | 0.",
+        f"| F1 | {pooled_scores(scored[0].counts)['f1']:.3f} | 0.",
         "6 of 5 scenes: test split of a\\|b",  # or the table would have one column more
         "is 0.5 or more",
         "4 filters, seed 7, trained on demo; SHA-256 of unet.keras 9",
@@ -101,7 +116,9 @@ def test_a_report_holds_what_a_paper_asks_for(tmp_path):
         assert words in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     unescaped = [line.replace("\\|", "").count("|") for line in rows]
-    assert unescaped == [5] * 10 + [3] * 9
+    pixels, protocol = rows[:10], rows[-9:]
+    assert unescaped[:10] == [5] * len(pixels)
+    assert unescaped[-9:] == [3] * len(protocol)
     printed = "\n".join(report.format_report(made, 1.23))
     assert "Scores of 6 images of 5 scenes: test split of a|b; predicted in 1.2 s" in printed
     assert "Beware: look twice" in printed
@@ -111,7 +128,7 @@ def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
     made, scored, groups = make_report(tmp_path, 2, own=True)
     assert made["compared"]["threshold"] == 0.3
     for end, key in (("", "counts"), ("_at_own_size", "own_counts")):
-        first, second = (columns[key] for columns in scored)
+        first, second = (getattr(prediction, key) for prediction in scored)
         assert made[f"metrics{end}"] == report.collect_metrics(first, groups, 0.5)
         assert made["compared"][f"metrics{end}"] == report.collect_metrics(second, groups, 0.3)
         difference = made["compared"][f"difference{end}"]
@@ -126,16 +143,18 @@ def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
 
 
 def test_the_table_of_images_has_all_columns_and_the_most_different(tmp_path):
-    scored = [
-        {"counts": random_counts(seed), "own_counts": random_counts(seed), "blur": np.arange(6)}
-        for seed in range(2)
-    ]
-    table = report.per_image_table(Pictures.names, np.arange(6), scored)
+    scored = [random_scored(seed, own=True) for seed in range(2)]
+    properties = random_properties()
+    table = report.per_image_table(Pictures.names, np.arange(6), scored, properties)
     kinds = ["dice", "iou", "precision", "recall"]
-    own = [*kinds, *(f"own_{kind}" for kind in kinds), "blur"]
+    own = [*kinds, *(f"own_{kind}" for kind in kinds)]
+    own += ["polyps_found", "false_alarms", "hausdorff_95", "boundary_f1"]
+    shown = ["polyp_fraction", "polyps", "distance", "edge", "brightness", "sharpness"]
     compared = [f"compared_{name}" for name in own]
-    assert list(table) == ["name", "scene", *own, "polyp_fraction", *compared, "dice_difference"]
-    dice = [image_scores(columns["counts"])[:, 0] for columns in scored]
+    assert list(table) == ["name", "scene", *own, *shown, *compared, "dice_difference"]
+    assert table["edge"].tolist() == [values["edge"] for values in properties]
+    assert table["hausdorff_95"].tolist() == [distance for distance, _ in scored[0].borders]
+    dice = [image_scores(prediction.counts)[:, 0] for prediction in scored]
     np.testing.assert_array_equal(table["dice_difference"], dice[1] - dice[0])
     lines = report.most_different(table, 2)
     worst = np.argsort(-np.abs(dice[1] - dice[0]))[:2]
@@ -156,7 +175,7 @@ class Folder:
 
 def test_the_files_hold_the_report(tmp_path):
     made, scored, groups = make_report(tmp_path, 1)
-    table = report.per_image_table(Pictures.names, groups, scored)
+    table = report.per_image_table(Pictures.names, groups, scored, random_properties())
     report.save_report(Folder(tmp_path), made, table)
     assert json.loads((tmp_path / "metrics.json").read_text())["title"] == made["title"]
     assert (tmp_path / "metrics.md").read_text() == "\n".join(report.markdown(made)) + "\n"
@@ -177,3 +196,31 @@ def test_thresholds_stand_in_a_table():
         ["0.05", "0.050", "0.900", "0.800", "0.700"],
         ["0.5", "0.500", "0.900", "0.800", "0.700"],
     ]
+
+
+def test_polyps_borders_and_probabilities_stand_in_every_form(tmp_path):
+    made, scored, _ = make_report(tmp_path, 1)
+    found = sum(polyps.matched("iou").sum() for polyps, _ in scored[0].regions)
+    count = sum(len(polyps.ious) for polyps, _ in scored[0].regions)
+    assert made["polyps"]["polyp_sensitivity_iou"]["value"] == pytest.approx(found / count)
+    assert made["polyps"]["polyp_sensitivity_iou"]["count"] == count
+    distances = [distance for distance, _ in scored[0].borders]
+    assert made["borders"]["hausdorff_95"]["value"] == pytest.approx(np.mean(distances))
+    assert "in pixels of 16 x 16" in made["borders"]["hausdorff_95"]["definition"]
+    assert set(made["probabilities"]) == {"calibration_error", "cross_entropy"}
+    printed, written = report.format_report(made, 1), report.markdown(made)
+    for lines in (printed, written):
+        text = "\n".join(lines)
+        assert f"{found / count:.3f}" in text
+        assert f"{np.mean([f1 for _, f1 in scored[0].borders]):.3f}" in text
+    assert any(line.startswith("| calibration_error | ") for line in written)
+    assert sum(row["count"] for row in made["polyps_by_size"]) == count
+
+
+def test_a_stored_temperature_is_told_of(tmp_path):
+    scored = [random_scored(0, temperature=2.5)]
+    networks = [make_networks(tmp_path)]
+    made = report.make_report(Pictures(), np.arange(6), networks, scored, 16, False, MACHINE)
+    assert made["probabilities"]["temperature"]["value"] == 2.5
+    before, after = (made["probabilities"][f"calibration_error{end}"] for end in ("", "_scaled"))
+    assert before["value"] != after["value"]

@@ -95,26 +95,25 @@ def fit_temperature(histogram):
     return 1 / low
 
 
-def calibration_metrics(curve, before, after, temperature):
+def calibration_metrics(curve, before, after=None, temperature=None):
     """Return the scores of the probabilities as a dict of their value and definition.
 
     curve: as from `curve_histogram`; before, after: as from `reliability_histogram`, of the
-    probabilities as they are, and scaled by `temperature`; all of the same pixels.
+    probabilities as they are, and scaled by `temperature`, where there is one; all of the same
+    pixels.
     """
-    metrics = {
-        "temperature": {
+    metrics, ways = {}, [("", before, 1, "probabilities as they are")]
+    if temperature is not None:
+        ways.append(("_scaled", after, temperature, "probabilities scaled by the temperature"))
+        metrics["temperature"] = {
             "value": temperature,
             "definition": "by which the log-odds of all probabilities are divided: the one of the"
             " smallest cross-entropy on the validation split (Guo et al. 2017)",
         }
-    }
     error = (
         f"mean over pixels, in {BINS} bins of probability, of |mean probability - share of polyp|"
     )
-    for name, histogram, divisor, words in (
-        ("", before, 1, "probabilities as they are"),
-        ("_scaled", after, temperature, "probabilities scaled by the temperature"),
-    ):
+    for name, histogram, divisor, words in ways:
         metrics[f"calibration_error{name}"] = {
             "value": expected_calibration_error(histogram),
             "definition": f"{error}; {words}",

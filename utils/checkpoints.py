@@ -1,6 +1,7 @@
 """Checkpoints: the folders of networks to predict with, and the threshold stored in each."""
 
 import json
+import math
 import shlex
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,15 @@ class Networks(NamedTuple):
     """The networks of one prediction, whose probabilities are averaged.
 
     folders: Paths, each with a unet.keras; configs: their config.json, dicts; threshold: a pixel is
-    called polyp from this probability on.
+    called polyp from this probability on; temperature: that is stored with the network, None
+    without one; scaled: whether the log-odds of the probabilities are divided by it.
     """
 
     folders: list
     configs: list
     threshold: float
+    temperature: float | None = None
+    scaled: bool = False
 
 
 def find_checkpoints(named, own, shipped):
@@ -87,17 +91,18 @@ def describe_networks(networks):
     ]
 
 
-def store_threshold(folder, tta, data_sha256, images, rows):
+def store_threshold(folder, tta, data_sha256, images, rows, temperature):
     """Leave thresholds.json in a checkpoint's folder; return the best of the `rows`.
 
     rows: dicts of a threshold and the scores there, of which "image_dice" decides; of equals, the
-    threshold nearest to 0.5. tta: whether views were averaged; data_sha256, images: of the data
-    set, and how many images its validation split has.
+    threshold nearest to 0.5. temperature: as from `fit_temperature`. tta: whether views were
+    averaged; data_sha256, images: of the data set, and how many images its validation split has.
     """
     best = max(rows, key=lambda row: (row["image_dice"], -abs(row["threshold"] - 0.5)))
     stored = {
         "threshold": best["threshold"],
         "chosen_by": f"mean Dice of the {images:,} images of the validation split",
+        "temperature": temperature,
         "tta": tta,
         "data_sha256": data_sha256,
         "weights_sha256": file_sha256(Path(folder) / "unet.keras"),
@@ -108,8 +113,8 @@ def store_threshold(folder, tta, data_sha256, images, rows):
     return best
 
 
-def stored_threshold(folders, configs, tta):
-    """Return the threshold that `store_threshold` left for a prediction, 0 to 1.
+def stored_choices(folders, configs, tta):
+    """Return the threshold, 0 to 1, and the temperature that were stored for a prediction.
 
     folders, configs: of its networks; tta: whether it averages views. Raises InputError if none is
     stored, if it is another network's, another data set's or of other views, or if there are
@@ -117,18 +122,20 @@ def stored_threshold(folders, configs, tta):
     """
     if len(folders) > 1:
         raise InputError(
-            f"THRESHOLD = 'validation': is stored with one network, not with the mean of"
-            f" {len(folders)}; name one, or edit THRESHOLD in evaluation.py"
+            "'validation' for THRESHOLD or TEMPERATURE: they are stored with one network, not with"
+            f" the mean of {len(folders)}; name one, or edit them in evaluation.py"
         )
     path = Path(folders[0]) / THRESHOLDS_FILE
     run = f"run python evaluation.py --thresholds --checkpoints {shlex.quote(str(folders[0]))}"
     run += " --tta" if tta else ""
     if not path.is_file():
-        raise InputError(f"{path}: is missing, and THRESHOLD = 'validation' reads it; {run}")
+        raise InputError(
+            f"{path}: is missing, and 'validation' for THRESHOLD or TEMPERATURE reads it; {run}"
+        )
     try:
         stored = json.loads(read_file(path))
-        threshold = float(stored["threshold"])
-        if not 0 < threshold < 1:
+        threshold, temperature = float(stored["threshold"]), float(stored["temperature"])
+        if not (0 < threshold < 1 and 0 < temperature < math.inf):
             raise ValueError
         same = {
             "network": stored["weights_sha256"] == file_sha256(Path(folders[0]) / "unet.keras"),
@@ -140,4 +147,4 @@ def stored_threshold(folders, configs, tta):
     for what, is_same in same.items():
         if not is_same:
             raise InputError(f"{path}: was chosen with another {what}; {run}")
-    return threshold
+    return threshold, temperature

@@ -198,10 +198,11 @@ def save_dice_by_size(path, dice, fractions, threshold, subject):
     save_figure(path, title, x_label, f"Dice of an image, threshold {threshold}", draw)
 
 
-def save_sensitivity_by_size(path, rows):
+def save_sensitivity_by_size(path, rows, subject):
     """Save sensitivity_by_size.png: the share of polyps found, by their size and by both rules.
 
-    rows: as from `sensitivity_by_size`. The lines are the shares' 95 % intervals.
+    rows: as from `sensitivity_by_size`; subject: which images, for the title. The lines are the
+    shares' 95 % intervals.
     """
     rows = [row for row in rows if row["count"]]
 
@@ -225,30 +226,32 @@ def save_sensitivity_by_size(path, rows):
         axes.set(xlim=(-0.5, len(rows) - 0.5), ylim=(0, 1.04))
         axes.legend(loc="lower right")
 
-    title = "Polyps found, by their size"
+    title = f"Polyps found, by their size\n{subject}"
     save_figure(path, title, "polyp, % of the image's pixels", "share of the polyps found", draw)
 
 
-def save_reliability(path, before, after, temperature):
+def save_reliability(path, before, after, temperature, subject):
     """Save reliability.png: how often pixels are polyp, by their probability, and their number.
 
     before, after: as from `reliability_histogram`, of the probabilities as they are, and scaled by
-    `temperature`, which was fitted on the validation split.
+    `temperature`, which was fitted on the validation split; both None where there is none.
+    subject: which images, for the title.
     """
     figure = Figure((5.5, 5.5), layout="constrained")
     shares, pixels = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     shares.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="perfectly calibrated")
-    for histogram, colour, style, words in (
-        (before, BLUE, "o-", "as they are"),
-        (after, ORANGE, "s--", f"at temperature {temperature:.2f}"),
-    ):
+    curves = [(before, BLUE, "o-", "as they are")]
+    if temperature is not None:
+        curves.append((after, ORANGE, "s--", f"at temperature {temperature:.2f}"))
+    for histogram, colour, style, words in curves:
         called, share = reliability(histogram)
         error = expected_calibration_error(histogram)
         label = f"{words}: calibration error {error:.3f}"
         shares.plot(called, share, style, color=colour, markersize=5, label=label)
         pixels.stairs(histogram[0], np.linspace(0, 1, histogram.shape[1] + 1), color=colour)
     shares.set(ylabel="share of these pixels that is polyp", ylim=(0, 1.02), xlim=(0, 1))
-    shares.set_title("Probabilities, and how often they come true")
+    title = f"Probabilities, and how often they come true\n{printable(subject, 480, 12)}"
+    shares.set_title(title, parse_math=False)
     shares.legend(loc="upper left")
     pixels.set(xlabel="probability of polyp", ylabel="pixels", yscale="log")
     for axes in (shares, pixels):
@@ -257,10 +260,11 @@ def save_reliability(path, before, after, temperature):
         figure.savefig(beside, dpi=100)
 
 
-def save_failures(path, parts, threshold):
+def save_failures(path, parts, threshold, subject):
     """Save failures.png: the mean Dice of images by what they show, a panel for each property.
 
-    parts: as from `dice_by_property`. The lines are the means' 95 % intervals.
+    parts: as from `dice_by_property`; subject: which images, for the title. The lines are the
+    means' 95 % intervals.
     """
     figure = Figure((9, 6), layout="constrained")
     panels = figure.subplots(2, 3)
@@ -285,7 +289,8 @@ def save_failures(path, parts, threshold):
         axes.grid(alpha=0.3, axis="y")
     for axes in panels[:, 0]:
         axes.set_ylabel(f"mean Dice, threshold {threshold}")
-    figure.suptitle("Dice by what the images show; n: images, lines: 95 % intervals")
+    title = f"Dice by what the images show; n: images, lines: 95 % intervals\n{subject}"
+    figure.suptitle("\n".join(printable(line, 850, 12) for line in title.split("\n")))
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 
@@ -315,7 +320,7 @@ def save_worst(path, pictures, masks, predictions, titles, lines, title):
     axes = figure.add_subplot(grid[-1, :])
     axes.text(0, 1, "\n".join(lines), fontsize=9.5, family="monospace", va="top")
     axes.axis("off")
-    figure.suptitle(title)
+    figure.suptitle("\n".join(printable(line, 850, 12) for line in title.split("\n")))
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 

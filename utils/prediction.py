@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from utils.calibration import scale_probabilities
 from utils.files import InputError
 
 # The eight views of a square picture: so many quarter turns, and then mirrored or not
@@ -69,6 +70,11 @@ def view_back(pictures, turns, mirrored):
     return np.rot90(unmirrored, -turns, (1, 2))
 
 
+def scale_predictor(predict, temperature):
+    """Return a predictor of another's probabilities, as `scale_probabilities` scales them."""
+    return lambda pictures: scale_probabilities(predict(pictures), temperature).astype(np.float32)
+
+
 def segment_picture(predict, picture, size, threshold):
     """Segment a picture at its own size.
 
@@ -88,12 +94,15 @@ def enlarge(probability, shape):
     return cv2.resize(probability, shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def describe_prediction(networks, tta, threshold):
+def describe_prediction(networks, tta):
     """Return the definition of a predicted pixel, as a line.
 
-    networks: how many are averaged; tta: whether the VIEWS are; threshold: 0 to 1.
+    networks: see `Networks` in utils/checkpoints.py; tta: whether the VIEWS are averaged.
     """
-    averaged = [f"{networks} networks"] if networks > 1 else []
+    count = len(networks.folders)
+    averaged = [f"{count} networks"] if count > 1 else []
     averaged += [f"the {len(VIEWS)} flips and quarter turns of each picture"] if tta else []
     mean = f", the mean over {' and '.join(averaged)}," if averaged else ""
-    return f"a pixel is called polyp if its probability{mean} is {threshold} or more"
+    scaled = f" scaled by a temperature of {networks.temperature:.3g}" if networks.scaled else ""
+    threshold = networks.threshold
+    return f"a pixel is called polyp if its probability{mean}{scaled} is {threshold} or more"

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 
+from utils.borders import TOLERANCE, border_metrics
+from utils.calibration import calibration_metrics
 from utils.checkpoints import describe_networks
 from utils.metrics import (
     BOOTSTRAP_SAMPLES,
@@ -14,6 +16,7 @@ from utils.metrics import (
     sampled_scores,
     set_scores,
 )
+from utils.polyps import RULES, polyp_metrics, sensitivity_by_size
 from utils.prediction import describe_prediction
 
 DEFINITIONS = {
@@ -32,6 +35,11 @@ LABELS = {
     "polyp_iou": "polyp IoU",
     "image_dice": "Dice per image",
     "image_iou": "IoU per image",
+}
+POLYP_LABELS = {
+    "polyp_sensitivity": ("polyps found", "of all polyps"),
+    "region_precision": ("regions right", "of all regions called polyp"),
+    "false_alarms": ("false alarms", "regions that find no polyp, per image"),
 }
 INTERVALS = f"95 % percentiles of {BOOTSTRAP_SAMPLES:,} bootstrap samples that draw whole scenes"
 OWN_SIZE = "the pictures' own size, with probabilities enlarged bilinearly"
@@ -78,21 +86,29 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
     """Return all that metrics.json says, a dict.
 
     pictures: as utils/labelled.py has them; groups: (n,) int, their scenes; chosen: the Networks of
-    one prediction or of two; scored: for each what evaluation.py's `score_images` counted of all
-    pictures; size: the network's; tta: whether views were averaged; machine: `describe_machine`.
+    one prediction or of two; scored: the Scored of each; size: the network's; tta: whether views
+    were averaged; machine: `describe_machine`.
     """
 
-    def describe(networks, columns):
-        prediction = {
-            "prediction": describe_prediction(len(networks.folders), tta, networks.threshold),
+    def describe(networks, prediction):
+        described = {
+            "prediction": describe_prediction(networks, tta),
             "threshold": networks.threshold,
             "networks": describe_networks(networks),
-            "metrics": collect_metrics(columns["counts"], groups, networks.threshold),
+            "metrics": collect_metrics(prediction.counts, groups, networks.threshold),
         }
-        if "own_counts" in columns:
-            metrics = collect_metrics(columns["own_counts"], groups, networks.threshold)
-            prediction["metrics_at_own_size"] = metrics
-        return prediction
+        if prediction.own_counts:
+            metrics = collect_metrics(prediction.own_counts, groups, networks.threshold)
+            described["metrics_at_own_size"] = metrics
+        return described | {
+            "polyps": polyp_metrics(prediction.regions, groups),
+            "polyps_by_size": sensitivity_by_size(prediction.regions, groups),
+            "borders": border_metrics(prediction.borders, groups, f"{size} x {size}"),
+            "probabilities": calibration_metrics(
+                *(prediction.curve, prediction.reliability),
+                *(prediction.scaled_reliability, prediction.temperature),
+            ),
+        }
 
     configs = {
         folder: config
@@ -117,21 +133,24 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
     }
     if len(chosen) > 1:
         report["compared"] = describe(chosen[1], scored[1])
-        for end, key in (("", "counts"), ("_at_own_size", "own_counts")):
-            if key in scored[0]:
-                differences = compare_metrics(scored[0][key], scored[1][key], groups)
-                report["compared"][f"difference{end}"] = differences
+        counts = [prediction.counts for prediction in scored]
+        report["compared"]["difference"] = compare_metrics(*counts, groups)
+        own_counts = [prediction.own_counts for prediction in scored]
+        if own_counts[0]:
+            report["compared"]["difference_at_own_size"] = compare_metrics(*own_counts, groups)
     return report
 
 
-def per_image_table(names, groups, scored):
+def per_image_table(names, groups, scored, properties):
     """Return the columns of per_image.csv: names, scenes, and what was scored, str to n values.
 
     scored: see `make_report`; of a second prediction the columns begin with "compared_".
+    properties: the `picture_properties` of each image.
     """
-    counts = scored[0]["counts"]
     table = {"name": names, "scene": groups, **score_columns(scored[0])}
-    table["polyp_fraction"] = polyp_fractions(counts)
+    table["polyp_fraction"] = polyp_fractions(scored[0].counts)
+    for name in ("polyps", "distance", "edge", "brightness", "sharpness"):
+        table[name] = np.array([values[name] for values in properties])
     if len(scored) > 1:
         others = score_columns(scored[1])
         table |= {f"compared_{name}": column for name, column in others.items()}
@@ -139,20 +158,22 @@ def per_image_table(names, groups, scored):
     return table
 
 
-def score_columns(columns):
-    """Return the columns of per_image.csv of one prediction, str to (n,) numbers.
+def score_columns(prediction):
+    """Return the columns of per_image.csv of one prediction, a Scored: str to (n,) numbers.
 
-    columns: what `score_images` counted; "counts" and "own_counts" become scores, of the latter
-    with "own_" before their names, and all others are columns as they are.
+    Scores at the pictures' own size have "own_" before their names. Polyps are found, and alarms
+    false, by the first of RULES.
     """
-    table = {}
-    for name, values in columns.items():
-        if name.endswith("counts"):
-            prefix, scores = name.removesuffix("counts"), image_scores(values).T
-            kinds = ("dice", "iou", "precision", "recall")
-            table |= {prefix + kind: column for kind, column in zip(kinds, scores, strict=True)}
-        else:
-            table[name] = values
+    table, kinds = {}, ("dice", "iou", "precision", "recall")
+    for prefix, counts in (("", prediction.counts), ("own_", prediction.own_counts)):
+        if counts:
+            scores = zip(kinds, image_scores(counts).T, strict=True)
+            table |= {prefix + kind: column for kind, column in scores}
+    rule = next(iter(RULES))
+    matched = [[side.matched(rule) for side in pair] for pair in prediction.regions]
+    table["polyps_found"] = np.array([found.sum() for found, _ in matched])
+    table["false_alarms"] = np.array([(~right).sum() for _, right in matched])
+    table["hausdorff_95"], table["boundary_f1"] = np.transpose(prediction.borders)
     return table
 
 
@@ -200,12 +221,11 @@ def interval_text(metric, form=".3f"):
 
 def format_report(report, seconds):
     """Return what is said of a report in the terminal, as lines; seconds: prediction took them."""
-    compared = report.get("compared")
+    predictions = predictions_of(report)
     lines = [
         f"Scores of {report['images']:,} images of {report['scenes']:,} scenes:"
         f" {report['title']}; predicted in {seconds:.1f} s, in {report['machine']['precision']}"
     ]
-    predictions = {" A": report, " B": compared} if compared else {"": report}
     for letter, prediction in predictions.items():
         for network in prediction["networks"]:
             settings = network["training"]["settings"]
@@ -220,8 +240,17 @@ def format_report(report, seconds):
             lines += format_comparison(metrics, others, differences)
         else:
             lines += format_table(metrics)
+    for letter, prediction in predictions.items():
+        lines += ["", f"Whole polyps{letter} at that size, found and right"]
+        lines += format_polyps(prediction["polyps"])
+        lines += ["", f"Borders{letter} at that size:", *format_borders(prediction["borders"])]
     lines += ["", f"In brackets: {INTERVALS}"]
     return lines + [f"Beware: {line}" for line in report["warnings"]]
+
+
+def predictions_of(report):
+    """Return the report's dicts of its predictions by " A" and " B", or by "" if there is one."""
+    return {" A": report, " B": report["compared"]} if "compared" in report else {"": report}
 
 
 def most_different(table, count=5):
@@ -237,6 +266,29 @@ def most_different(table, count=5):
             )
             for row in rows
         ),
+    ]
+
+
+def format_polyps(metrics):
+    """Return the scores of whole polyps as lines, a column for each of RULES."""
+    heads = [f"by {text}" for text in RULES.values()]
+    lines = ["".join(f"{text:23}" for text in ["", *heads])[8:].rstrip()]
+    for name, (words, definition) in POLYP_LABELS.items():
+        cells = [metrics.get(f"{name}_{rule}") for rule in RULES]
+        texts = [f"{m['value']:.3f}  {interval_text(m)}" if m else "none" for m in cells]
+        lines.append("".join([f"{words:15}", *(f"{text:23}" for text in texts), definition]))
+    return lines
+
+
+def format_borders(metrics):
+    """Return the scores of the borders as lines."""
+    distance, median = metrics["hausdorff_95"], metrics["hausdorff_95_median"]["value"]
+    f1 = metrics["boundary_f1"]
+    return [
+        f"{'95 % Hausdorff':15}{distance['value']:5.1f}  {interval_text(distance, '.1f'):14}"
+        f"  distance in pixels, mean over images; median {median:.1f}",
+        f"{'boundary F1':15}{f1['value']:.3f}  {interval_text(f1)}  within {TOLERANCE} pixels, mean"
+        " over images",
     ]
 
 
@@ -291,6 +343,10 @@ def markdown(report):
         values = ("A", "B", "B - A") if others else ("value", "95 % interval")
         heads = ["score", *values, "definition"]
         lines += table_lines(heads, metric_rows(metrics, others, differences))
+    for letter, prediction in predictions_of(report).items():
+        for title, heads, rows in prediction_tables(prediction):
+            lines += ["", f"## {title}{letter} at {report['resolution']}", ""]
+            lines += table_lines(heads, rows)
     lines += ["", "## Protocol", "", *table_lines(["", ""], protocol(report))]
     if report["warnings"]:
         lines += ["", "## Beware", "", *(f"- {line}" for line in report["warnings"])]
@@ -311,6 +367,38 @@ def metric_rows(metrics, others, differences):
     ]
 
 
+def prediction_tables(prediction):
+    """Yield the titles, heads and rows of the tables of a prediction but for those of its pixels.
+
+    prediction: the report's dict of it.
+    """
+    heads = ["score", "value", "95 % interval", "definition"]
+    polyps = [
+        [name, f"{m['value']:.3f}", interval_text(m)[1:-1], f"{m['count']:,}", m["definition"]]
+        for name, m in prediction["polyps"].items()
+    ]
+    yield "Whole polyps", [*heads[:3], "of", heads[3]], polyps
+    sizes = []
+    for row in prediction["polyps_by_size"]:
+        shares = [
+            f"{row[rule]['value']:.3f} {interval_text(row[rule])}" if row["count"] else ""
+            for rule in RULES
+        ]
+        ends = f"{100 * row['least']:g} to {100 * row['below']:g} %"
+        sizes.append([ends, f"{row['count']:,}", *shares])
+    yield (
+        "Polyps found, by their part of the image,",
+        ["size", "polyps", *(f"found by {text}" for text in RULES.values())],
+        sizes,
+    )
+    for key, title in (("borders", "Borders"), ("probabilities", "Probabilities")):
+        rows = []
+        for name, m in prediction[key].items():
+            interval = interval_text(m)[1:-1] if "interval" in m else ""
+            rows.append([name, f"{m['value']:.3f}", interval, m["definition"]])
+        yield title, heads, rows
+
+
 def protocol(report):
     """Return the rows of the table of how the scores came about."""
     machine, source, compared = report["machine"], report["data"], report.get("compared")
@@ -319,8 +407,11 @@ def protocol(report):
     rows = [
         ["images", f"{report['images']:,} of {report['scenes']:,} scenes: {report['title']}"],
         ["source", source],
-        *prediction_rows(report, " A" if compared else ""),
-        *(prediction_rows(compared, " B") if compared else []),
+        *(
+            row
+            for letter, prediction in predictions_of(report).items()
+            for row in prediction_rows(prediction, letter)
+        ),
         ["intervals", report["intervals"] + ("; B - A on the same samples" if compared else "")],
         ["computed", f"in {machine['precision']}, on {', '.join(machine['devices'])}"],
         [

@@ -10,7 +10,8 @@ LIST = "written.jsonl"  # a line for each file, of its SHA-256 and its name
 FOLDERS = ("masks", "overlays")  # of own pictures; and the files of labelled ones:
 SCORES = (
     *("metrics.json", "metrics.md", "per_image.csv", "predictions.png", "precision_recall.png"),
-    *("dice_histogram.png", "dice_by_size.png"),
+    *("dice_histogram.png", "dice_by_size.png", "sensitivity_by_size.png", "reliability.png"),
+    *("failures.png", "worst.png"),
 )
 
 

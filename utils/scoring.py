@@ -1,0 +1,70 @@
+"""What is scored of each image, batch by batch: pixels, whole polyps, borders, probabilities."""
+
+from utils.borders import border_scores
+from utils.calibration import reliability_histogram, scale_probabilities
+from utils.failures import picture_properties
+from utils.files import Progress, parallel
+from utils.metrics import confusion_counts, curve_histogram
+from utils.pictures import HALF
+from utils.polyps import compare_regions
+from utils.prediction import enlarge
+
+
+class Scored:
+    """What one prediction of labelled pictures scores, image by image; batches add up.
+
+    threshold: a pixel is called polyp from this probability on. temperature: by which the log-odds
+    are divided for the second of the reliability histograms; None where there is none.
+
+    counts, and own_counts at the pictures' own size, where that is known: n of `confusion_counts`;
+    regions: n of `compare_regions`; borders: n of `border_scores`. curve: as from
+    `curve_histogram`; reliability, scaled_reliability: as from `reliability_histogram`, of the
+    probabilities as they are, and divided; the latter is None without a temperature.
+    """
+
+    def __init__(self, threshold, temperature=None):
+        self.threshold, self.temperature = threshold, temperature
+        self.counts, self.own_counts, self.regions, self.borders = [], [], [], []
+        self.curve, self.reliability = 0, 0
+        self.scaled_reliability = None if temperature is None else 0
+
+    def add(self, batch, probabilities):
+        """Count a Batch of labelled pictures.
+
+        probabilities: (n, size, size, 1) float32, 0 to 1.
+        """
+        predictions = probabilities >= self.threshold
+        pairs = list(zip(batch.masks[..., 0], predictions[..., 0], strict=True))
+        self.counts += list(confusion_counts(batch.masks, predictions))
+        self.regions += parallel(lambda pair: compare_regions(*pair), pairs)
+        self.borders += parallel(lambda pair: border_scores(*pair), pairs)
+        self.curve += curve_histogram(batch.masks, probabilities)
+        self.reliability += reliability_histogram(batch.masks, probabilities)
+        if self.temperature is not None:
+            scaled = scale_probabilities(probabilities, self.temperature)
+            self.scaled_reliability += reliability_histogram(batch.masks, scaled)
+        if batch.own_masks is not None:
+            pairs = zip(batch.own_masks, probabilities, strict=True)
+            self.own_counts += parallel(self.count_own, pairs)
+
+    def count_own(self, pair):
+        """Return the counts of a mask at its own size, and of the probabilities enlarged to it."""
+        mask, probability = pair
+        predicted = enlarge(probability, mask.shape) >= self.threshold
+        return confusion_counts([mask >= HALF], [predicted])[0]
+
+
+def score_pictures(predictors, scored, pictures, size, batch_size):
+    """Predict labelled pictures batch by batch, and add each predictor's batches to its Scored.
+
+    predictors, scored: one of both for each prediction; pictures: as utils/labelled.py has them;
+    size: the networks'. Returns the `picture_properties` of each image, at that size.
+    """
+    properties, progress = [], Progress("images", len(pictures.names))
+    for batch in pictures.batches(size, batch_size):
+        for predict, prediction in zip(predictors, scored, strict=True):
+            prediction.add(batch, predict(batch.images))
+        pairs = zip(batch.images, batch.masks[..., 0], strict=True)
+        properties += parallel(lambda pair: picture_properties(*pair), pairs)
+        progress.advance(len(batch.images))
+    return properties
