@@ -28,11 +28,10 @@ import numpy as np
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from train import earlier_training
 from utils.checkpoints import read_config
 from utils.dataset import check_folds, load_split, load_summary, names_in, read_splits
 from utils.files import InputError, Progress, hold_back_stderr, one_line
-from utils.history import best_row, read_history, write_history
+from utils.history import MEASURED, best_row, read_history, write_history
 from utils.pictures import MaskConvention, cv2, decode_pair, read_picture
 from utils.sources import archive_source, watch_decoders
 
@@ -179,10 +178,11 @@ CONFIG = {
     "settings": {"filters": 2, "seed": 42, "data_source": "demo", "data_sha256": "0"},
     "machine": {"precision": "float32"},
 }
-HISTORY = (
-    b"phase,epoch,seconds,loss,dice_score,val_loss,val_dice_score,val_predicted_fraction\n"
-    b"bce,1,1.5,0.5,0.1,0.6,0.1,0.2\ndice,1,1,1,0.2,1,0.2,0.3\n"
-)
+ROWS = [
+    {"phase": phase, "epoch": 1, "seconds": 1.5} | dict.fromkeys(MEASURED, 0.5)
+    for phase in ("bce", "dice")
+]
+HISTORY = "\n".join(",".join(map(str, row)) for row in (ROWS[0], *(r.values() for r in ROWS), ""))
 SPLITS = b"name,group,split,fold\na,0,train,1\nb,1,validation,2\nc,2,test,0\n"
 
 
@@ -235,6 +235,8 @@ def read_table(folder, content):
 
 def read_saved(folder, case):
     """What a prepared data set and a training have left."""
+    from train import earlier_training  # here: it imports OpenCV, which utils must come before
+
     summary, config, history, splits = case
     (folder / "dataset.json").write_bytes(summary)
     (folder / "config.json").write_bytes(config)
@@ -281,7 +283,7 @@ ROOMS = {
                 for example in (SUMMARY, CONFIG)
                 for files in [configurations(example)]
             ),
-            damaged(st.just(HISTORY)),
+            damaged(st.just(HISTORY.encode())),
             st.just(SPLITS) | damaged(st.just(SPLITS)),
         ),
         read_saved,

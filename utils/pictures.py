@@ -39,7 +39,7 @@ class MaskConvention(NamedTuple):
     resize: bool = False
 
 
-PLAIN = MaskConvention()
+PLAIN = MaskConvention()  # 0 and 255, or 0 and 1, of the pictures' names and sizes
 
 
 def is_picture(name):
