@@ -7,6 +7,7 @@
     python evaluation.py --compare C                and of the network in C on the same pictures
     python evaluation.py --thresholds               choose a threshold on the validation split
     python evaluation.py PICTURE_OR_FOLDER ...      a mask for each, at the picture's own size
+    python evaluation.py FILM ...                   a film with the outlines of its polyps
 
 --checkpoints A B and --compare C D take the mean of several networks' probabilities, --tta that
 over each picture's flips and turns. The test split is for this alone: nothing was chosen on it.
@@ -20,16 +21,18 @@ In results/, where they replace those of an earlier run, scores leave
     dice_histogram.png    how the scores are spread
     dice_by_size.png      the score against the polyp's size
 
-and own pictures masks/NAME.png (0 and 255) and overlays/NAME.png. As long as checkpoints/ holds no
-network of your own, the one that comes with these scripts is taken. --thresholds prints a table and
-leaves thresholds.json in the network's folder, which THRESHOLD = "validation" below reads.
+and own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, pictures.csv with a row for each
+polyp, and for films films/NAME.mp4 and .csv. A picture or film that cannot be read is named, the
+others are done, and the exit status is 1. As long as checkpoints/ holds no network of your own, the
+one that comes with these scripts is taken. --thresholds prints a table and leaves thresholds.json
+in the network's folder, which THRESHOLD = "validation" below reads.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from utils.checkpoints import (
@@ -52,7 +55,8 @@ from utils.figures import (
     save_precision_recall,
     save_sheet,
 )
-from utils.files import InputError, Progress, input_errors, parallel, read_file, run
+from utils.files import InputError, Progress, fail, input_errors, parallel, run
+from utils.films import segment_film
 from utils.labelled import PreparedPictures, SourcePictures
 from utils.metrics import (
     CURVE_THRESHOLDS,
@@ -63,14 +67,13 @@ from utils.metrics import (
     pooled_scores,
     set_scores,
 )
-from utils.pictures import HALF, decode_image, is_picture
+from utils.pictures import HALF
 from utils.prediction import (
     average_networks,
     average_views,
     describe_prediction,
     enlarge,
     make_predictor,
-    segment_picture,
 )
 from utils.report import (
     format_report,
@@ -80,7 +83,14 @@ from utils.report import (
     per_image_table,
     save_report,
 )
-from utils.results import FOLDERS, SCORES, Results
+from utils.results import OWN_TABLE, SCORES, Results
+from utils.segmentation import (
+    find_files,
+    is_film,
+    read_list,
+    result_names,
+    segment_pictures,
+)
 from utils.sources import archive_source, folder_source
 
 DATA_DIR = "data/processed"
@@ -328,60 +338,58 @@ def choose_threshold(arguments):
     )
 
 
-def find_pictures(paths):
-    """Return the files of pictures, and of the pictures in folders, as a dict by their names.
-
-    A name is without folder and suffix. Raises InputError for a file that is missing, a folder
-    without pictures, and two pictures of one name.
-    """
-    by_name = {}
-    for path in map(Path, paths):
-        files = [path]
-        if path.is_dir():
-            files = sorted(entry for entry in path.iterdir() if is_picture(entry.name))
-            if not files:
-                raise InputError(f"{path}: holds no picture that OpenCV reads")
-        for file in files:
-            if not file.is_file():
-                raise InputError(f"{file}: there is no such file")
-            if file.stem in by_name:
-                raise InputError(f"{file}: has the same name as {by_name[file.stem]}; rename one")
-            by_name[file.stem] = file
-    return by_name
-
-
-def segment_own_pictures(arguments):
-    """Segment pictures, and the pictures in folders, at their own size."""
-    files = find_pictures(arguments.pictures)
+def segment(arguments):
+    """Segment pictures and films at their own size; end with status 1 if any cannot be read."""
+    named = arguments.pictures + (read_list(arguments.list) if arguments.list else [])
+    files = find_files(named, arguments.results)
+    films = {name: file for name, file in files.items() if is_film(file.name)}
+    pictures = {name: file for name, file in files.items() if name not in films}
     results = Results(arguments.results, files.values())
     networks = choose_networks(arguments.checkpoints, arguments.tta)
     start_tensorflow()
-    predict, size, _ = load_predictor(networks.folders, arguments.tta)
-    progress, without = Progress("pictures", len(files)), 0
-    with results.begin([f"{folder}/{name}.png" for folder in FOLDERS for name in files]):
-        for name, file in files.items():
-            picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
-            mask = segment_picture(predict, picture, size, networks.threshold)
-            without += not mask.any()
-            overlay = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
-            for folder, image in zip(FOLDERS, (mask, overlay[..., ::-1]), strict=True):
-                with results.write(f"{folder}/{name}.png") as beside:
-                    beside.write_bytes(cv2.imencode(".png", image)[1])
-            progress.advance()
-    masks, overlays = (results.folder / folder for folder in FOLDERS)
+    *predictor, _ = load_predictor(networks.folders, arguments.tta)
+    how = predictor, networks.threshold, BATCH_SIZE, results
     prediction = describe_prediction(len(networks.folders), arguments.tta, networks.threshold)
-    print(
-        f"Prediction: {prediction}\n"
-        f"{masks}: {len(files):,} masks, {without:,} of them without a polyp; outlined in"
-        f" {overlays}"
-    )
+    print(f"Prediction: {prediction}", flush=True)
+    failures = []
+    with results.begin(result_names(pictures, films, arguments.probabilities)):
+        if pictures:
+            without, failures = segment_pictures(pictures, *how, arguments.probabilities)
+            print(
+                f"{results.folder / 'masks'}: {len(pictures) - len(failures):,} masks,"
+                f" {without:,} of them without a polyp; outlined in {results.folder / 'overlays'},"
+                f" each polyp in {results.folder / OWN_TABLE}",
+                flush=True,
+            )
+        for name, file in films.items():
+            start = time.monotonic()
+            try:
+                frames, with_polyp = segment_film(file, name, *how)
+            except InputError as error:
+                failures.append(error)
+                continue
+            print(
+                f"{results.folder / f'films/{name}.mp4'}: {frames:,} frames,"
+                f" {with_polyp:,} of them with a polyp, {frames / (time.monotonic() - start):.0f}"
+                " a second; each polyp in the .csv beside it"
+            )
+    for error in failures:
+        fail(error, status=1)
+    if failures:
+        sys.exit(fail(f"{len(failures):,} of {len(files):,} could not be read whole", status=1))
 
 
 def parse_arguments():
     """Return the command line's arguments."""
     usage = "%(prog)s [PICTURE_OR_FOLDER ...] [options]"  # not behind --checkpoints
     parser = argparse.ArgumentParser(usage=usage, description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own")
+    parser.add_argument(
+        "pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own, films too"
+    )
+    parser.add_argument("--list", metavar="FILE", help="of their paths, one a line; - for stdin")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="leave those of your own pictures too"
+    )
     show = {"metavar": "DIR", "help": "default: %(default)s"}
     parser.add_argument("--data", default=DATA_DIR, **show)
     parser.add_argument("--split", choices=(*SPLITS, "all"), help="default: test")
@@ -414,7 +422,8 @@ def check_combination(parser, arguments):
     given -= {"tta", "checkpoints", "results"}
     given -= {"data"} if arguments.data == DATA_DIR else set()
     goes_with = {
-        "pictures": set(),
+        "pictures": {"list", "probabilities"},
+        "list": {"pictures", "probabilities"},
         "thresholds": {"data"},
         "images": {"masks", "compare"},
         "archive": {"compare"},
@@ -424,6 +433,8 @@ def check_combination(parser, arguments):
         if name in given and odd:
             kind = "PICTURE_OR_FOLDER" if name == "pictures" else f"--{name}"
             parser.error(f"{kind} and --{odd[0]} do not go together")
+    if arguments.probabilities and not (arguments.pictures or arguments.list):
+        parser.error("--probabilities: name pictures too; it is for those of your own")
     if bool(arguments.images) != bool(arguments.masks):
         parser.error("--images and --masks go together")
 
@@ -437,8 +448,8 @@ def main():
         check_number("a number of THRESHOLDS", threshold, "evaluation.py", above=0, below=1)
     check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
     check_whole("MIN_INLIERS", MIN_INLIERS, "evaluation.py", least=1)
-    if arguments.pictures:
-        segment_own_pictures(arguments)
+    if arguments.pictures or arguments.list:
+        segment(arguments)
     elif arguments.thresholds:
         choose_threshold(arguments)
     else:
