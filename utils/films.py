@@ -20,12 +20,15 @@ from utils.segmentation import (
 
 FRAMES_AHEAD = 8  # read while the network is at work
 
+# FFmpeg and OpenCV would print lines of their own on films that are broken. Only what is set before
+# the first film counts.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 
 @contextmanager
 def open_film(file):
     """Yield a film as cv2.VideoCapture has it; raises InputError if OpenCV cannot play it."""
-    # FFmpeg's own words on what is broken; read when the first film is opened
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     film = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG)
     try:
         if not film.isOpened() or not film.get(cv2.CAP_PROP_FPS) > 0:

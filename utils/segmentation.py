@@ -20,7 +20,11 @@ from utils.results import OWN_TABLE
 
 FILM_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 BATCH_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
-JPEG_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95]
+# Colours as fine as light, or thin outlines would turn grey
+JPEG_QUALITY = [
+    *(cv2.IMWRITE_JPEG_QUALITY, 95),
+    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+]
 
 # Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
 COLUMNS = (
@@ -227,7 +231,7 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
     def finish(name, picture, probability):
         probability, mask, drawn = draw_polyps(picture, probability, threshold)
         save(f"masks/{name}", ".png", mask * np.uint8(255))
-        save(f"overlays/{name}", ".jpg", drawn[..., ::-1], JPEG_QUALITY)
+        save(f"overlays/{name}", ".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
         if probabilities:
             levels = cv2.convertScaleAbs(probability, alpha=255)
             save(f"probabilities/{name}", ".png", levels)
