@@ -20,6 +20,7 @@ In results/, where they replace those of an earlier run, scores leave
     precision_recall.png  the trade-off over all thresholds
     dice_histogram.png    how the scores are spread
     dice_by_size.png      the score against the polyp's size
+    index.html            a page of all these and, from gallery/, of every picture
 
 and own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, pictures.csv with a row for each
 polyp, and for films films/NAME.mp4 and .csv. A picture or film that cannot be read is named, the
@@ -47,16 +48,13 @@ from utils.constants import check_number, check_whole
 from utils.dataset import SPLITS
 from utils.devices import describe_machine, start_tensorflow
 from utils.figures import (
-    SKY,
-    YELLOW,
-    outline,
     save_dice_by_size,
     save_dice_histogram,
     save_precision_recall,
-    save_sheet,
 )
 from utils.files import InputError, Progress, fail, input_errors, parallel, run
 from utils.films import segment_film
+from utils.gallery import gallery_names, pack_predictions, save_gallery, save_predictions
 from utils.labelled import PreparedPictures, SourcePictures
 from utils.metrics import (
     CURVE_THRESHOLDS,
@@ -191,10 +189,11 @@ def score_images(batch, probabilities, threshold):
 def evaluate(predictors, thresholds, pictures, size):
     """Predict pictures batch by batch, by one or several predictors, each with its threshold.
 
-    Returns for each predictor what `score_images` counted of all pictures, and the histogram for
-    `precision_recall`, of the first.
+    Returns for each predictor what `score_images` counted of all pictures; and of the first the
+    histogram for `precision_recall`, and the `pack_predictions` of all pictures.
     """
     parts, histogram = [[] for _ in predictors], np.zeros((2, len(CURVE_THRESHOLDS)), np.int64)
+    packed = []
     progress = Progress("images", len(pictures.names))
     for batch in pictures.batches(size, BATCH_SIZE):
         for predict, threshold, scored in zip(predictors, thresholds, parts, strict=True):
@@ -202,44 +201,13 @@ def evaluate(predictors, thresholds, pictures, size):
             scored.append(score_images(batch, probabilities, threshold))
             if scored is parts[0]:
                 histogram += curve_histogram(batch.masks, probabilities)
+                packed.append(pack_predictions(probabilities >= threshold))
         progress.advance(len(batch.images))
     joined = [
         {name: np.concatenate([columns[name] for columns in scored]) for name in scored[0]}
         for scored in parts
     ]
-    return joined, histogram
-
-
-def save_predictions(path, predict, pictures, size, dice, threshold, each=3):
-    """Save predictions.png: `each` of the best, median and worst cases, all outlined.
-
-    dice: (n,) float, of the images at `size`. Too few for that are all shown.
-    """
-    order, total = np.argsort(-dice, kind="stable"), len(dice)
-    if total <= 3 * each:
-        ranks = dict.fromkeys(range(total), "")
-    else:
-        middle = (total - each) // 2
-        begins = {"best": 0, "median": middle, "worst": total - each}
-        ranks = {begin + n: f"{place}: " for place, begin in begins.items() for n in range(each)}
-    rows = order[list(ranks)]
-    titles = [
-        f"{place}{rank + 1:,}/{total:,}\n{pictures.names[row]}\nDice {dice[row]:.3f}"
-        for (rank, place), row in zip(ranks.items(), rows, strict=True)
-    ]
-    images, masks = pictures.pairs(rows, size)
-    predictions = (predict(images) >= threshold).astype(np.uint8)
-    sheet = {
-        "picture": images,
-        "mask": masks[..., 0],
-        "prediction": predictions[..., 0],
-        "outlines": [
-            outline(image, [(mask, SKY), (prediction, YELLOW)])
-            for image, mask, prediction in zip(images, masks, predictions, strict=True)
-        ],
-    }
-    title = f"Threshold {threshold}. Outlines: mask blue, prediction yellow\n{pictures.title}"
-    save_sheet(path, sheet, titles, title)
+    return joined, histogram, np.concatenate(packed)
 
 
 # The commands
@@ -254,22 +222,21 @@ def score(arguments):
     results = Results(arguments.results, [path for path in read if path])
     predictors, size, precision = load_predictors(chosen, pictures, tta)
     start = time.monotonic()
-    scored, histogram = evaluate(
-        predictors, [networks.threshold for networks in chosen], pictures, size
-    )
+    thresholds = [networks.threshold for networks in chosen]
+    scored, histogram, predictions = evaluate(predictors, thresholds, pictures, size)
     seconds = time.monotonic() - start
     groups, machine = pictures.scenes(), describe_machine(precision, 1)
     report = make_report(pictures, groups, chosen, scored, size, tta, machine)
     table = per_image_table(pictures.names, groups, scored)
-    with results.begin(SCORES):
+    with results.begin([*SCORES, *gallery_names(len(pictures.names))]):
         save_report(results, report, table)
-        first = predictors[0], chosen[0].threshold, scored[0]["counts"]
-        save_figures(results, pictures, size, *first, histogram)
+        save_figures(results, pictures, predictions, thresholds[0], scored[0]["counts"], histogram)
+        save_gallery(results, report, pictures, table, predictions)
     print(*format_report(report, seconds), sep="\n")
     if arguments.compare:
         print(*most_different(table), sep="\n")
     whose = ", of A" if arguments.compare else ""
-    print(f"Look at {results.folder / 'predictions.png'} and the other figures beside it{whose}")
+    print(f"Look at {results.folder / 'index.html'}: all pictures and figures{whose}")
 
 
 def load_predictors(chosen, pictures, tta):
@@ -286,16 +253,16 @@ def load_predictors(chosen, pictures, tta):
     return [predict for predict, _, _ in loaded], *loaded[0][1:]
 
 
-def save_figures(results, pictures, size, predict, threshold, counts, histogram):
-    """Save the figures of one prediction of labelled pictures.
+def save_figures(results, pictures, predictions, threshold, counts, histogram):
+    """Save the figures of one prediction of labelled pictures, by a threshold.
 
-    predict, threshold: of that prediction; counts, histogram: what `evaluate` returned of it.
+    predictions, counts, histogram: what `evaluate` returned of it.
     """
     dice, fractions, title = image_scores(counts)[:, 0], polyp_fractions(counts), pictures.title
     pooled = pooled_scores(counts)
     point = pooled["precision"], pooled["recall"], threshold
     with results.write("predictions.png") as beside:
-        save_predictions(beside, predict, pictures, size, dice, threshold)
+        save_predictions(beside, pictures, predictions, dice, threshold)
     with results.write("precision_recall.png") as beside:
         save_precision_recall(beside, histogram, *point, title)
     with results.write("dice_histogram.png") as beside:
