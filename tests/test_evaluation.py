@@ -17,7 +17,7 @@ from shell import make_pictures, read_rows, save_data_set
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.labelled import Batch
-from utils.metrics import confusion_counts, image_scores
+from utils.metrics import image_scores
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +161,7 @@ def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatc
         [
             *("metrics.json", "metrics.md", "per_image.csv", "predictions.png"),
             *("precision_recall.png", "dice_histogram.png", "dice_by_size.png", "written.jsonl"),
+            *("index.html", "gallery"),
         ]
     )
 
@@ -183,39 +184,6 @@ class DrawnPictures:
         return self.images[rows], self.masks[rows]
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 40])
-def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
-    shown = []
-    monkeypatch.setattr(evaluation, "save_sheet", lambda *args: shown.extend(args))
-    masks = (np.random.default_rng(0).random((count, 16, 16, 1)) < 0.5).astype(np.uint8)
-    images = make_pictures(count, 16, 16, 3)
-    drawn = DrawnPictures(images, masks)
-
-    def predict(pictures):
-        return (pictures[..., :1] > 127).astype(np.float32)
-
-    dice = image_scores(confusion_counts(masks, predict(images) >= 0.5))[:, 0]
-    evaluation.save_predictions("a.png", predict, drawn, 16, dice, 0.5)
-    _, sheet, titles, title = shown
-    lines = [text.split("\n") for text in titles]
-    names = [name for _, name, _ in lines]
-    assert len(set(names)) == len(names) == min(count, 9)
-    scores = [dice[int(name[1:])] for name in names]
-    assert scores == sorted(scores, reverse=True)
-    assert [text for _, _, text in lines] == [f"Dice {score:.3f}" for score in scores]
-    assert scores[0] == dice.max()
-    assert scores[-1] == dice.min()
-    places = ["best: "] * 3 + ["median: "] * 3 + ["worst: "] * 3 if count > 9 else [""] * count
-    spread = {10: [1, 2, 3, 4, 5, 6, 8, 9, 10], 40: [1, 2, 3, 19, 20, 21, 38, 39, 40]}
-    ranks = spread.get(count, range(1, count + 1))
-    assert [text for text, _, _ in lines] == [
-        f"{place}{rank}/{count}" for place, rank in zip(places, ranks, strict=True)
-    ]
-    for number, name in enumerate(names):
-        np.testing.assert_array_equal(sheet["picture"][number], images[int(name[1:])])
-    assert title == "Threshold 0.5. Outlines: mask blue, prediction yellow\ndrawn pictures"
-
-
 def redness(pictures):
     return (pictures[..., :1] / 255).astype(np.float32)
 
@@ -231,7 +199,8 @@ def test_pictures_are_scored_at_both_sizes_by_hand(monkeypatch):
     for mask in own:
         mask[:, : mask.shape[1] // 2] = 255
     drawn = DrawnPictures(images, masks, own)
-    (strict, lenient), histogram = evaluation.evaluate([redness] * 2, [0.7, 0.2], drawn, 8)
+    scored, histogram, _ = evaluation.evaluate([redness] * 2, [0.7, 0.2], drawn, 8)
+    strict, lenient = scored
     assert strict["counts"].tolist() == [[8, 0, 8, 16]] * 3
     assert lenient["counts"].tolist() == [[16, 0, 0, 16]] * 3
     assert histogram.sum() == 3 * 32
@@ -270,12 +239,12 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
             mean = np.mean([float(row[f"{prefix}{own}dice"]) for row in rows])
             assert mean == pytest.approx(part[f"metrics{end}"]["image_dice"]["value"], abs=1e-5)
     assert "images on which they differ most" in out
-    assert out.splitlines()[-1].endswith("beside it, of A")
+    assert out.splitlines()[-1].endswith("figures, of A")
 
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
-    assert "results: removed 7 of an earlier run's files" in capsys.readouterr().out
-    assert sorted(os.listdir("results")) == ["masks", "overlays", "written.jsonl"]
+    assert "results: removed 11 of an earlier run's files" in capsys.readouterr().out
+    assert sorted(os.listdir("results")) == ["masks", "overlays", "pictures.csv", "written.jsonl"]
 
 
 def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkeypatch, capsys):
@@ -293,7 +262,7 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
     validation = evaluation.PreparedPictures("validation", data)
     predict, size, _ = evaluation.load_predictor([folder], tta=False)
     for row in stored["thresholds"]:
-        (scored,), _ = evaluation.evaluate([predict], [row["threshold"]], validation, size)
+        (scored,), *_ = evaluation.evaluate([predict], [row["threshold"]], validation, size)
         assert row["image_dice"] == image_scores(scored["counts"])[:, 0].mean()
     assert stored["threshold"] < 0.5  # all of the validation mask is polyp, and the network doubts
     assert not Path("results").exists()

@@ -51,10 +51,12 @@ table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
 caption { text-align: left; padding-bottom: .3rem; }
 th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; font-variant-numeric: tabular-nums; }
+td:not(:last-child) { white-space: nowrap; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
 .figures img { max-width: 100%; height: auto; }
 .controls { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center;
-  position: sticky; top: 0; background: var(--ground); padding: .6rem 0; z-index: 1; }
+  background: var(--ground); padding: .6rem 0; }
+@media (min-width: 50rem) { .controls { position: sticky; top: 0; z-index: 1; } }
 button, select { font: inherit; color: inherit; background: var(--panel); min-height: 2.25rem;
   border: 1px solid var(--line); border-radius: .3rem; padding: .2rem .7rem; }
 button[aria-pressed="true"] { background: var(--strong); color: var(--on-strong);
@@ -116,7 +118,8 @@ function filter() {
   for (const card of cards)
     card.hidden = filters.some(f => f.value && card.dataset[f.name] !== f.value);
   const shown = cards.filter(card => !card.hidden).length;
-  document.getElementById("count").textContent = shown + " of " + cards.length + " pictures";
+  const text = shown.toLocaleString("en") + " of " + cards.length.toLocaleString("en");
+  document.getElementById("count").textContent = text + " pictures";
 }
 for (const button of buttons)
   button.addEventListener("click", () => {

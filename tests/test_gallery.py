@@ -1,0 +1,223 @@
+"""The gallery: which pictures are shown, and a page that is whole, safe and legible to machines."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from utils import gallery
+from utils.figures import SKY, YELLOW
+from utils.gallery import (
+    FIGURES,
+    SIZE_NAMES,
+    gallery_names,
+    outlined_rows,
+    pack_predictions,
+    save_gallery,
+    size_group,
+)
+from utils.metrics import confusion_counts, image_scores
+from utils.results import SCORES, Results
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def make_pictures(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+class DrawnPictures:
+    """Labelled pictures of arrays."""
+
+    title = "drawn pictures"
+
+    def __init__(self, images, masks, names=None, splits=None):
+        self.images, self.masks = images, masks
+        self.names = names or [f"n{number}" for number in range(len(images))]
+        self.split_names = splits or ["test"] * len(images)
+
+    def pairs(self, rows, size):
+        assert self.images.shape[1:3] == (size, size)
+        return self.images[rows], self.masks[rows]
+
+    def splits(self):
+        return self.split_names
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 40])
+def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
+    shown = []
+    monkeypatch.setattr(gallery, "save_sheet", lambda *args: shown.extend(args))
+    masks = (np.random.default_rng(0).random((count, 16, 16, 1)) < 0.5).astype(np.uint8)
+    images = make_pictures(count, 16, 16, 3)
+    predictions = images[..., :1] > 127
+    dice = image_scores(confusion_counts(masks, predictions))[:, 0]
+    packed = pack_predictions(predictions)
+    gallery.save_predictions("a.png", DrawnPictures(images, masks), packed, dice, 0.5)
+    _, sheet, titles, title = shown
+    lines = [text.split("\n") for text in titles]
+    names = [name for _, name, _ in lines]
+    assert len(set(names)) == len(names) == min(count, 9)
+    scores = [dice[int(name[1:])] for name in names]
+    assert scores == sorted(scores, reverse=True)
+    assert [text for _, _, text in lines] == [f"Dice {score:.3f}" for score in scores]
+    assert scores[0] == dice.max()
+    assert scores[-1] == dice.min()
+    places = ["best: "] * 3 + ["median: "] * 3 + ["worst: "] * 3 if count > 9 else [""] * count
+    spread = {10: [1, 2, 3, 4, 5, 6, 8, 9, 10], 40: [1, 2, 3, 19, 20, 21, 38, 39, 40]}
+    ranks = spread.get(count, range(1, count + 1))
+    assert [text for text, _, _ in lines] == [
+        f"{place}{rank}/{count}" for place, rank in zip(places, ranks, strict=True)
+    ]
+    for number, name in enumerate(names):
+        row = int(name[1:])
+        np.testing.assert_array_equal(sheet["picture"][number], images[row])
+        np.testing.assert_array_equal(sheet["mask"][number], masks[row, ..., 0])
+        np.testing.assert_array_equal(sheet["prediction"][number], predictions[row, ..., 0])
+    assert title == "Threshold 0.5. Outlines: mask blue, prediction yellow\ndrawn pictures"
+
+
+def test_packed_predictions_come_back_with_their_outlines():
+    masks = np.zeros((3, 32, 32, 1), np.uint8)
+    masks[1, 4:20, 4:20] = 1
+    pictures = DrawnPictures(np.zeros((3, 32, 32, 3), np.uint8), masks)
+    predictions = np.zeros((3, 32, 32, 1), bool)
+    predictions[1, 10:28, 10:28] = True
+    packed = pack_predictions(predictions)
+    assert packed.nbytes * 8 == predictions.nbytes
+    _, same, predicted, drawn = outlined_rows(pictures, packed, [1, 2])
+    np.testing.assert_array_equal(same, masks[[1, 2]])
+    np.testing.assert_array_equal(predicted, predictions[[1, 2]])
+    shown = {tuple(map(int, colour)) for colour in drawn[0].reshape(-1, 3)}
+    assert shown >= {tuple(bytes.fromhex(colour[1:])) for colour in (SKY, YELLOW)}
+    assert not drawn[1].any()
+
+
+class Page(HTMLParser):
+    """What the tests look for in a page; each element that is opened is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.texts = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+HOSTILE = "<script>alert('\"&')</script>"
+
+
+def make_gallery(compared=False):
+    """Leave the gallery of four pictures, the first of them without a polyp; return its page."""
+    masks = np.zeros((4, 16, 16, 1), np.uint8)
+    for number, side in enumerate((0, 2, 4, 12)):
+        masks[number, :side, :side] = 1
+    names, splits = ["a", HOSTILE, "息肉", "d"], ["test", "train", "train", "validation"]
+    pictures = DrawnPictures(make_pictures(4, 16, 16, 3), masks, names, splits)
+    table = {
+        "name": names,
+        "dice": np.array([1.0, 0.25, 0.5, 0.125]),
+        "polyp_fraction": masks.mean(axis=(1, 2, 3)),
+    }
+    metric = {"value": 0.5, "interval": (0.25, 0.75), "definition": "harmonic < mean"}
+    report = {
+        "title": HOSTILE,
+        "images": 4,
+        "scenes": 3,
+        "resolution": "16 x 16 pixels",
+        "prediction": "a pixel is called polyp",
+        "intervals": "95 % bootstrap",
+        "warnings": ["seen & known"],
+        "metrics": {"f1": metric},
+    }
+    if compared:
+        report["compared"] = {
+            "prediction": "another",
+            "metrics": {"f1": metric},
+            "difference": {"f1": metric},
+        }
+    results = Results("results")
+    with results.begin([*SCORES, *gallery_names(4)]):
+        for name in FIGURES:
+            with results.write(name) as beside:
+                beside.write_bytes(cv2.imencode(".png", np.zeros((30, 50), np.uint8))[1])
+        save_gallery(results, report, pictures, table, pack_predictions(masks > 0))
+    return Page(Path("results/index.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_shows_every_picture_the_worst_first(capsys):
+    page = make_gallery()
+    cards = page.all("li")
+    assert [float(card["data-dice"]) for card in cards] == [0.125, 0.25, 0.5, 1.0]
+    assert [card["data-split"] for card in cards] == ["validation", "train", "train", "test"]
+    assert [SIZE_NAMES.index(card["data-size"]) for card in cards] == [4, 1, 3, 0]
+    images = page.all("img")
+    assert [image["src"] for image in images] == [
+        *FIGURES,
+        *(f"gallery/{number:05d}.jpg" for number in (4, 2, 3, 1)),
+    ]
+    for image in images:
+        height, width = cv2.imread(f"results/{image['src']}").shape[:2]
+        assert (image["width"], image["height"]) == (str(width), str(height))
+        assert image["loading"] == "lazy"
+        assert image["alt"]
+    assert sorted(f"gallery/{file.name}" for file in Path("results/gallery").iterdir()) == sorted(
+        gallery_names(4)
+    )
+    assert "Beware" not in capsys.readouterr().out
+
+
+def test_nothing_that_is_put_in_becomes_markup_and_nothing_is_fetched():
+    page = make_gallery()
+    assert len(page.all("script")) == 1
+    assert f"Scores: {HOSTILE}" in page.texts
+    assert "harmonic < mean" in page.texts
+    assert "Beware: seen & known" in page.texts
+    links = [a.get("href", "") + a.get("src", "") for _, a in page.tags]
+    assert [link for link in links if ":" in link or link.startswith("/")] == []
+    assert "http" not in Path("results/index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_for_keyboards_and_screen_readers():
+    page = make_gallery()
+    assert page.all("html") == [{"lang": "en"}]
+    assert [a["value"] for a in page.all("option")][:1] == [""]
+    assert {select["name"] for select in page.all("select")} == {"size", "split"}
+    assert len(page.all("label")) == 2
+    assert [button["type"] for button in page.all("button")] == ["button", "button"]
+    assert {row["scope"] for row in page.all("th")} == {"col", "row"}
+    identifiers = {a["id"] for _, a in page.tags if "id" in a}
+    named = {a["aria-labelledby"] for a in page.all("section")}
+    named |= {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")}
+    assert named <= identifiers
+
+
+def test_two_predictions_are_in_the_table_and_the_first_is_outlined():
+    page = make_gallery(compared=True)
+    assert {"A", "B", "B - A"} <= set(page.texts)
+    assert "+0.500 [+0.250, +0.750]" in page.texts
+    assert any("prediction A in yellow" in text for text in page.texts)
+    assert any("B: another." in text for text in page.texts)
+
+
+def test_sizes_end_where_the_scores_of_polyps_do():
+    ends = [0, 1e-4, 0.0199, 0.02, 0.0999, 0.1, 1]
+    assert [SIZE_NAMES.index(size_group(part)) for part in ends] == [0, 1, 1, 2, 3, 4, 4]
