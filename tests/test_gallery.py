@@ -93,8 +93,9 @@ def test_packed_predictions_come_back_with_their_outlines():
     _, same, predicted, drawn = outlined_rows(pictures, packed, [1, 2])
     np.testing.assert_array_equal(same, masks[[1, 2]])
     np.testing.assert_array_equal(predicted, predictions[[1, 2]])
-    shown = {tuple(map(int, colour)) for colour in drawn[0].reshape(-1, 3)}
-    assert shown >= {tuple(bytes.fromhex(colour[1:])) for colour in (SKY, YELLOW)}
+    for colour in (SKY, YELLOW):
+        distances = np.abs(drawn[0] - np.float32(tuple(bytes.fromhex(colour[1:])))).max(axis=-1)
+        assert (distances < 40).sum() > 50
     assert not drawn[1].any()
 
 
