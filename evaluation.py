@@ -7,6 +7,7 @@
     python evaluation.py --compare C                and of the network in C on the same pictures
     python evaluation.py --thresholds               choose a threshold on the validation split
     python evaluation.py PICTURE_OR_FOLDER ...      a mask for each, at the picture's own size
+    python evaluation.py FILM ...                   a film with the outlines of its polyps
 
 --checkpoints A B and --compare C D take the mean of several networks' probabilities, --tta that
 over each picture's flips and turns. The test split is for this alone: nothing was chosen on it.
@@ -19,19 +20,24 @@ In results/, where they replace those of an earlier run, scores leave
     precision_recall.png  the trade-off over all thresholds
     dice_histogram.png    how the scores are spread
     dice_by_size.png      the score against the polyp's size
+    index.html            a page of all these and, from gallery/, of every picture
 
-and own pictures masks/NAME.png (0 and 255) and overlays/NAME.png. As long as checkpoints/ holds no
-network of your own, the one that comes with these scripts is taken. --thresholds prints a table and
-leaves thresholds.json in the network's folder, which THRESHOLD = "validation" below reads.
+and own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, pictures.csv with a row for each
+polyp, and for films films/NAME.mp4 and .csv. A picture or film that cannot be read is named, the
+others are done, and the exit status is 1. As long as checkpoints/ holds no network of your own, the
+one that comes with these scripts is taken. --thresholds prints a table and leaves thresholds.json
+in the network's folder, which THRESHOLD = "validation" below reads.
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
 from utils.calibration import fit_temperature
+from utils.cases import save_predictions, save_worst_images
 from utils.checkpoints import (
     THRESHOLDS_FILE,
     Networks,
@@ -43,27 +49,18 @@ from utils.checkpoints import (
 from utils.constants import check_choice, check_number, check_whole
 from utils.dataset import SPLITS
 from utils.devices import describe_machine, start_tensorflow
-from utils.failures import (
-    compare_worst,
-    describe_comparison,
-    describe_image,
-    dice_by_property,
-    worst_rows,
-)
+from utils.failures import dice_by_property
 from utils.figures import (
-    SKY,
-    YELLOW,
-    outline,
     save_dice_by_size,
     save_dice_histogram,
     save_failures,
     save_precision_recall,
     save_reliability,
     save_sensitivity_by_size,
-    save_sheet,
-    save_worst,
 )
-from utils.files import InputError, Progress, input_errors, run
+from utils.files import InputError, Progress, fail, input_errors, run
+from utils.films import segment_film
+from utils.gallery import gallery_names, save_gallery
 from utils.labelled import PreparedPictures, SourcePictures
 from utils.metrics import (
     confusion_counts,
@@ -73,7 +70,7 @@ from utils.metrics import (
     pooled_scores,
     set_scores,
 )
-from utils.pictures import PLAIN, is_picture, read_picture, save_image
+from utils.pictures import PLAIN
 from utils.polyps import sensitivity_by_size
 from utils.prediction import (
     average_networks,
@@ -81,7 +78,6 @@ from utils.prediction import (
     describe_prediction,
     make_predictor,
     scale_predictor,
-    segment_picture,
 )
 from utils.report import (
     format_report,
@@ -91,8 +87,15 @@ from utils.report import (
     per_image_table,
     save_report,
 )
-from utils.results import FOLDERS, SCORES, Results
+from utils.results import OWN_TABLE, SCORES, Results
 from utils.scoring import Scored, score_pictures
+from utils.segmentation import (
+    find_files,
+    is_film,
+    read_list,
+    result_names,
+    segment_pictures,
+)
 from utils.sources import add_mask_arguments, archive_source, folder_source, mask_convention
 
 DATA_DIR = "data/processed"
@@ -183,52 +186,6 @@ def choose_pictures(arguments):
     return SourcePictures(source, MIN_INLIERS, SPLITS_PATH)
 
 
-def save_predictions(path, predict, pictures, size, dice, threshold, each=3):
-    """Save predictions.png: `each` of the best, median and worst cases, all outlined.
-
-    dice: (n,) float, of the images at `size`. Too few for that are all shown.
-    """
-    order, total = np.argsort(-dice, kind="stable"), len(dice)
-    if total <= 3 * each:
-        ranks = dict.fromkeys(range(total), "")
-    else:
-        middle = (total - each) // 2
-        begins = {"best": 0, "median": middle, "worst": total - each}
-        ranks = {begin + n: f"{place}: " for place, begin in begins.items() for n in range(each)}
-    rows = order[list(ranks)]
-    titles = [
-        f"{place}{rank + 1:,}/{total:,}\n{pictures.names[row]}\nDice {dice[row]:.3f}"
-        for (rank, place), row in zip(ranks.items(), rows, strict=True)
-    ]
-    images, masks = pictures.pairs(rows, size)
-    predictions = (predict(images) >= threshold).astype(np.uint8)
-    sheet = {
-        "picture": images,
-        "mask": masks[..., 0],
-        "prediction": predictions[..., 0],
-        "outlines": [
-            outline(image, [(mask, SKY), (prediction, YELLOW)])
-            for image, mask, prediction in zip(images, masks, predictions, strict=True)
-        ],
-    }
-    title = f"Threshold {threshold}. Outlines: mask blue, prediction yellow\n{pictures.title}"
-    save_sheet(path, sheet, titles, title)
-
-
-def save_worst_images(path, predict, pictures, size, dice, properties, threshold):
-    """Save worst.png: the worst images with their `picture_properties`, against all others'."""
-    rows, total = worst_rows(dice), len(dice)
-    images, masks = pictures.pairs(rows, size)
-    predictions = (predict(images) >= threshold).astype(np.uint8)
-    titles = [
-        describe_image(f"{n} of {total:,}: {pictures.names[row]}", dice[row], properties[row])
-        for n, row in enumerate(rows, 1)
-    ]
-    lines = describe_comparison(compare_worst(properties, rows), len(rows), total)
-    title = f"The worst by Dice, threshold {threshold}. Outlines: mask blue, prediction yellow"
-    save_worst(path, images, masks, predictions, titles, lines, f"{title}\n{pictures.title}")
-
-
 # The commands
 
 
@@ -250,14 +207,15 @@ def score(arguments):
     groups, machine = pictures.scenes(), describe_machine(precision, 1)
     report = make_report(pictures, groups, chosen, scored, size, tta, machine)
     table = per_image_table(pictures.names, groups, scored, properties)
-    with results.begin(SCORES):
+    with results.begin([*SCORES, *gallery_names(len(pictures.names))]):
         save_report(results, report, table)
-        save_figures(results, pictures, size, predictors[0], scored[0], properties, groups)
+        save_figures(results, pictures, scored[0], properties, groups)
+        save_gallery(results, report, pictures, table, scored[0].packed)
     print(*format_report(report, seconds), sep="\n")
     if arguments.compare:
         print(*most_different(table), sep="\n")
     whose = ", of A" if arguments.compare else ""
-    print(f"Look at {results.folder / 'predictions.png'} and the other figures beside it{whose}")
+    print(f"Look at {results.folder / 'index.html'}: all pictures and figures{whose}")
 
 
 def load_predictors(chosen, pictures, tta):
@@ -274,10 +232,10 @@ def load_predictors(chosen, pictures, tta):
     return [predict for predict, _, _ in loaded], *loaded[0][1:]
 
 
-def save_figures(results, pictures, size, predict, scored, properties, groups):
+def save_figures(results, pictures, scored, properties, groups):
     """Save the figures of one prediction of labelled pictures.
 
-    predict, scored: of that prediction; properties, groups: of the pictures.
+    scored: the Scored of it; properties, groups: of the pictures.
     """
     counts, title, threshold = scored.counts, pictures.title, scored.threshold
     dice, fractions, pooled = (
@@ -287,7 +245,7 @@ def save_figures(results, pictures, size, predict, scored, properties, groups):
     )
     point = pooled["precision"], pooled["recall"], threshold
     with results.write("predictions.png") as beside:
-        save_predictions(beside, predict, pictures, size, dice, threshold)
+        save_predictions(beside, pictures, scored.packed, dice, threshold)
     with results.write("precision_recall.png") as beside:
         save_precision_recall(beside, scored.curve, *point, title)
     with results.write("dice_histogram.png") as beside:
@@ -302,7 +260,7 @@ def save_figures(results, pictures, size, predict, scored, properties, groups):
     with results.write("failures.png") as beside:
         save_failures(beside, dice_by_property(properties, dice, groups), threshold, title)
     with results.write("worst.png") as beside:
-        save_worst_images(beside, predict, pictures, size, dice, properties, threshold)
+        save_worst_images(beside, pictures, scored.packed, dice, properties, threshold)
 
 
 def choose_threshold(arguments):
@@ -344,60 +302,58 @@ def choose_threshold(arguments):
     )
 
 
-def find_pictures(paths):
-    """Return the files of pictures, and of the pictures in folders, as a dict by their names.
-
-    A name is without folder and suffix. Raises InputError for a file that is missing, a folder
-    without pictures, and two pictures of one name.
-    """
-    by_name = {}
-    for path in map(Path, paths):
-        files = [path]
-        if path.is_dir():
-            files = sorted(entry for entry in path.iterdir() if is_picture(entry.name))
-            if not files:
-                raise InputError(f"{path}: holds no picture that OpenCV reads")
-        for file in files:
-            if not file.is_file():
-                raise InputError(f"{file}: there is no such file")
-            if file.stem in by_name:
-                raise InputError(f"{file}: has the same name as {by_name[file.stem]}; rename one")
-            by_name[file.stem] = file
-    return by_name
-
-
-def segment_own_pictures(arguments):
-    """Segment pictures, and the pictures in folders, at their own size."""
-    files = find_pictures(arguments.pictures)
+def segment(arguments):
+    """Segment pictures and films at their own size; end with status 1 if any cannot be read."""
+    named = arguments.pictures + (read_list(arguments.list) if arguments.list else [])
+    files = find_files(named, arguments.results)
+    films = {name: file for name, file in files.items() if is_film(file.name)}
+    pictures = {name: file for name, file in files.items() if name not in films}
     results = Results(arguments.results, files.values())
     networks = choose_networks(arguments.checkpoints, arguments.tta)
     start_tensorflow()
-    predict, size, _ = load_predictor(networks, arguments.tta)
-    progress, without = Progress("pictures", len(files)), 0
-    with results.begin([f"{folder}/{name}.png" for folder in FOLDERS for name in files]):
-        for name, file in files.items():
-            picture = read_picture(file)
-            mask = segment_picture(predict, picture, size, networks.threshold)
-            without += not mask.any()
-            overlay = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
-            for folder, image in zip(FOLDERS, (mask, overlay[..., ::-1]), strict=True):
-                with results.write(f"{folder}/{name}.png") as beside:
-                    save_image(beside, image)
-            progress.advance()
-    masks, overlays = (results.folder / folder for folder in FOLDERS)
+    *predictor, _ = load_predictor(networks, arguments.tta)
+    how = predictor, networks.threshold, BATCH_SIZE, results
     prediction = describe_prediction(networks, arguments.tta)
-    print(
-        f"Prediction: {prediction}\n"
-        f"{masks}: {len(files):,} masks, {without:,} of them without a polyp; outlined in"
-        f" {overlays}"
-    )
+    print(f"Prediction: {prediction}", flush=True)
+    failures = []
+    with results.begin(result_names(pictures, films, arguments.probabilities)):
+        if pictures:
+            without, failures = segment_pictures(pictures, *how, arguments.probabilities)
+            print(
+                f"{results.folder / 'masks'}: {len(pictures) - len(failures):,} masks,"
+                f" {without:,} of them without a polyp; outlined in {results.folder / 'overlays'},"
+                f" each polyp in {results.folder / OWN_TABLE}",
+                flush=True,
+            )
+        for name, file in films.items():
+            start = time.monotonic()
+            try:
+                frames, with_polyp = segment_film(file, name, *how)
+            except InputError as error:
+                failures.append(error)
+                continue
+            print(
+                f"{results.folder / f'films/{name}.mp4'}: {frames:,} frames,"
+                f" {with_polyp:,} of them with a polyp, {frames / (time.monotonic() - start):.0f}"
+                " a second; each polyp in the .csv beside it"
+            )
+    for error in failures:
+        fail(error, status=1)
+    if failures:
+        sys.exit(fail(f"{len(failures):,} of {len(files):,} could not be read whole", status=1))
 
 
 def parse_arguments():
     """Return the command line's arguments."""
     usage = "%(prog)s [PICTURE_OR_FOLDER ...] [options]"  # not behind --checkpoints
     parser = argparse.ArgumentParser(usage=usage, description=__doc__.splitlines()[0])
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own")
+    parser.add_argument(
+        "pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own, films too"
+    )
+    parser.add_argument("--list", metavar="FILE", help="of their paths, one a line; - for stdin")
+    parser.add_argument(
+        "--probabilities", action="store_true", help="leave those of your own pictures too"
+    )
     show = {"metavar": "DIR", "help": "default: %(default)s"}
     parser.add_argument("--data", default=DATA_DIR, **show)
     parser.add_argument("--split", choices=(*SPLITS, "all"), help="default: test")
@@ -432,7 +388,8 @@ def check_combination(parser, arguments):
     given -= {"data"} if arguments.data == DATA_DIR else set()
     given = {name for name in given if not name.startswith("mask_")}
     goes_with = {
-        "pictures": set(),
+        "pictures": {"list", "probabilities"},
+        "list": {"pictures", "probabilities"},
         "thresholds": {"data"},
         "images": {"masks", "compare"},
         "archive": {"compare"},
@@ -442,6 +399,8 @@ def check_combination(parser, arguments):
         if name in given and odd:
             kind = "PICTURE_OR_FOLDER" if name == "pictures" else f"--{name}"
             parser.error(f"{kind} and --{odd[0]} do not go together")
+    if arguments.probabilities and not (arguments.pictures or arguments.list):
+        parser.error("--probabilities: name pictures too; it is for those of your own")
     if bool(arguments.images) != bool(arguments.masks):
         parser.error("--images and --masks go together")
     if mask_convention(arguments) != PLAIN and not (arguments.images or arguments.archive):
@@ -458,8 +417,8 @@ def main():
         check_number("a number of THRESHOLDS", threshold, "evaluation.py", above=0, below=1)
     check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
     check_whole("MIN_INLIERS", MIN_INLIERS, "evaluation.py", least=1)
-    if arguments.pictures:
-        segment_own_pictures(arguments)
+    if arguments.pictures or arguments.list:
+        segment(arguments)
     elif arguments.thresholds:
         choose_threshold(arguments)
     else:

@@ -231,6 +231,70 @@ def one_picture(filters, precision, archive):
     return lambda: (1, 1 / statistics.median(rate_of(lambda f=f: segment(f)) for f in files))
 
 
+def own_files(archive):
+    """Return 612 pictures of 384 x 288, as JPEG files by their names, made of the archive's."""
+    import cv2
+
+    source, folder = archive_source(archive), Path(tempfile.mkdtemp())
+    files = {}
+    for name in source.names[:612]:
+        files[name] = folder / f"{name}.jpg"
+        picture = cv2.resize(source.decode(name)[0], (384, 288), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(files[name]), picture[..., ::-1])
+    return files
+
+
+def own_pictures(filters, precision, archive):
+    """Segment the pictures of a folder as evaluation.py does, files to files."""
+    import evaluation
+
+    predict, files = shipped_predictor(filters, precision), own_files(archive)
+    how = (predict, IMAGE_SIZE), evaluation.THRESHOLD, evaluation.BATCH_SIZE
+
+    def work():
+        results = evaluation.Results(tempfile.mkdtemp())
+        with results.begin([]):
+            evaluation.segment_pictures(files, *how, results, False)
+        return len(files)
+
+    return work
+
+
+def own_pictures_one_by_one(filters, precision, archive):
+    """Leave the same masks and outlines in a plain loop, one picture after the other, in PNG."""
+    import cv2
+
+    import evaluation
+    from utils.figures import YELLOW, outline
+    from utils.files import read_file
+    from utils.pictures import decode_image
+
+    predict, files = shipped_predictor(filters, precision), own_files(archive)
+
+    def work():
+        folder = Path(tempfile.mkdtemp())
+        for name, file in files.items():
+            picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
+            mask = segment_picture(predict, picture, IMAGE_SIZE, evaluation.THRESHOLD)
+            drawn = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
+            cv2.imwrite(str(folder / f"{name}.mask.png"), mask)
+            cv2.imwrite(str(folder / f"{name}.png"), drawn[..., ::-1])
+        return len(files)
+
+    return work
+
+
+def shipped_predictor(filters, precision):
+    """Return the predictor of the network in the repository, whose masks are those of polyps."""
+    import evaluation
+    import model
+
+    folder = evaluation.shipped_checkpoints()
+    network = model.load_unet(folder / "unet.keras", precision)
+    assert network.get_layer("encoder1_a").filters == filters
+    return make_predictor(network)
+
+
 def preparation(archive):
     """Make arrays of 1,000 pairs from the archive as data_preprocessing.py does."""
     source, folder = archive_source(archive), Path(tempfile.mkdtemp())
@@ -568,6 +632,11 @@ def rows_of_rates(archive, precision, torch):
     rows.append(
         ("augmented pairs / two stock generators", ("augmentation",), [("stock_augmentation",)], 8)
     )
+    own = ("own_pictures", 16, precision, archive)
+    loop = [("own_pictures_one_by_one", 16, precision, archive)]
+    rows.append(("612 own pictures, 16 filters, to files / a plain loop", own, loop, 3))
+    bare = [("prediction", 16, precision)]
+    rows.append(("612 own pictures, 16 filters, to files / bare prediction", own, bare, 0.6))
     prepared = ("preparation", archive), [("plain_preparation", archive)]
     rows.append(("preparing 1,000 pairs, archive to arrays / a plain loop", *prepared, 1.7))
     return rows

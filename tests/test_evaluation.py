@@ -19,7 +19,7 @@ from utils.checkpoints import Networks
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.labelled import Batch
-from utils.metrics import confusion_counts, image_scores
+from utils.metrics import image_scores
 from utils.scoring import Scored, score_pictures
 
 
@@ -166,6 +166,7 @@ def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatc
             *("metrics.json", "metrics.md", "per_image.csv", "predictions.png"),
             *("precision_recall.png", "dice_histogram.png", "dice_by_size.png", "written.jsonl"),
             *("sensitivity_by_size.png", "reliability.png", "failures.png", "worst.png"),
+            *("index.html", "gallery"),
         ]
     )
 
@@ -186,39 +187,6 @@ class DrawnPictures:
 
     def pairs(self, rows, size):
         return self.images[rows], self.masks[rows]
-
-
-@pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 40])
-def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
-    shown = []
-    monkeypatch.setattr(evaluation, "save_sheet", lambda *args: shown.extend(args))
-    masks = (np.random.default_rng(0).random((count, 16, 16, 1)) < 0.5).astype(np.uint8)
-    images = make_pictures(count, 16, 16, 3)
-    drawn = DrawnPictures(images, masks)
-
-    def predict(pictures):
-        return (pictures[..., :1] > 127).astype(np.float32)
-
-    dice = image_scores(confusion_counts(masks, predict(images) >= 0.5))[:, 0]
-    evaluation.save_predictions("a.png", predict, drawn, 16, dice, 0.5)
-    _, sheet, titles, title = shown
-    lines = [text.split("\n") for text in titles]
-    names = [name for _, name, _ in lines]
-    assert len(set(names)) == len(names) == min(count, 9)
-    scores = [dice[int(name[1:])] for name in names]
-    assert scores == sorted(scores, reverse=True)
-    assert [text for _, _, text in lines] == [f"Dice {score:.3f}" for score in scores]
-    assert scores[0] == dice.max()
-    assert scores[-1] == dice.min()
-    places = ["best: "] * 3 + ["median: "] * 3 + ["worst: "] * 3 if count > 9 else [""] * count
-    spread = {10: [1, 2, 3, 4, 5, 6, 8, 9, 10], 40: [1, 2, 3, 19, 20, 21, 38, 39, 40]}
-    ranks = spread.get(count, range(1, count + 1))
-    assert [text for text, _, _ in lines] == [
-        f"{place}{rank}/{count}" for place, rank in zip(places, ranks, strict=True)
-    ]
-    for number, name in enumerate(names):
-        np.testing.assert_array_equal(sheet["picture"][number], images[int(name[1:])])
-    assert title == "Threshold 0.5. Outlines: mask blue, prediction yellow\ndrawn pictures"
 
 
 def redness(pictures):
@@ -278,12 +246,12 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
             mean = np.mean([float(row[f"{prefix}{own}dice"]) for row in rows])
             assert mean == pytest.approx(part[f"metrics{end}"]["image_dice"]["value"], abs=1e-5)
     assert "images on which they differ most" in out
-    assert out.splitlines()[-1].endswith("beside it, of A")
+    assert out.splitlines()[-1].endswith("figures, of A")
 
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
     assert "results: removed 11 of an earlier run's files" in capsys.readouterr().out
-    assert sorted(os.listdir("results")) == ["masks", "overlays", "written.jsonl"]
+    assert sorted(os.listdir("results")) == ["masks", "overlays", "pictures.csv", "written.jsonl"]
 
 
 def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkeypatch, capsys):

@@ -196,7 +196,7 @@ def test_the_worst_are_shown_with_their_titles_and_a_table(tmp_path, drawn):
     masks[:, 4:9, 4:9] = 1
     titles = [f"{number} of 4: 息肉 $x_{{2\nDice 0.1" for number in range(1, 5)]
     path = tmp_path / "a.png"
-    figures.save_worst(path, pictures, masks, 1 - masks, titles, ["one", "two"], "Title")
+    figures.save_worst(path, pictures, 255 - pictures, titles, ["one", "two"], "Title")
     *cases, table = drawn[0].axes
     assert cases[3].get_title(loc="left") == "4 of 4: ?? $x_{2\nDice 0.1"
     shown = cases[0].images[0].get_array()

@@ -1,11 +1,16 @@
 """What a prediction is: one network's, several networks', several views', at a picture's size."""
 
+import re
+
+import cv2
 import keras
 import numpy as np
 import pytest
 
 from model import build_unet
+from shell import ROOT
 from utils.checkpoints import Networks
+from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.prediction import (
     VIEWS,
@@ -139,3 +144,26 @@ def test_a_network_without_probabilities_is_refused(activation):
     predict = make_predictor(network, "a/unet.keras")
     with pytest.raises(InputError, match=r"^a/unet\.keras: gives values from .*no probabilities"):
         predict(pictures_of(1, 16, 16, 3))
+
+
+def test_the_readmes_function_segments_as_evaluation_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "def segment" in block]
+    assert len([line for line in code.splitlines() if line]) <= 8
+    names = {}
+    exec(code, names)
+    picture, drawn = draw_demo_pair("demo_005")
+    mask = names["segment"](picture)
+    network = names["network"]
+    expected = segment_picture(make_predictor(network), picture, network.input_shape[1], 0.5)
+    assert (mask != expected).mean() < 1e-4  # Keras's predict may round the last digit otherwise
+    assert mask.dtype == np.uint8
+    assert set(np.unique(mask)) == {0, 255}
+    overlap = (mask & drawn).sum() / (mask | drawn).sum()
+    assert overlap > 0.3  # of a drawn polyp, by a network that has never seen one
+    path = tmp_path / "息肉.png"
+    path.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1])
+    np.testing.assert_array_equal(names["segment"](path), mask)
+    with pytest.raises(FileNotFoundError):
+        names["segment"](tmp_path / "none.png")

@@ -295,11 +295,11 @@ def save_failures(path, parts, threshold, subject):
         figure.savefig(beside, dpi=100)
 
 
-def save_worst(path, pictures, masks, predictions, titles, lines, title):
-    """Save worst.png: pictures, each beside its outlines, and a table below them.
+def save_worst(path, pictures, outlined, titles, lines, title):
+    """Save worst.png: pictures, each beside itself with outlines, and a table below them.
 
-    pictures: (n, height, width, 3) uint8; masks, predictions: (n, height, width, 1) uint8, 0 or 1;
-    titles: n str, of the same number of lines; lines: those of the table.
+    pictures, outlined: n images of three channels, uint8; titles: n str, of the same number of
+    lines; lines: those of the table.
     """
     columns, side, gap, size = 3, 144, 6, 8.5  # pictures in a row, pixels, pixels, points
     rows = -(-len(pictures) // columns)
@@ -308,10 +308,9 @@ def save_worst(path, pictures, masks, predictions, titles, lines, title):
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
     for number, text in enumerate(titles):
         axes = figure.add_subplot(grid[divmod(number, columns)])
-        outlines = [(masks[number], SKY), (predictions[number], YELLOW)]
         pair = [
             cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-            for image in (pictures[number], outline(pictures[number], outlines))
+            for image in (pictures[number], outlined[number])
         ]
         axes.imshow(np.hstack([pair[0], np.full((side, gap, 3), 255, np.uint8), pair[1]]))
         text = "\n".join(printable(line, 2 * side + gap, size) for line in text.split("\n"))

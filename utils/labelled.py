@@ -36,6 +36,7 @@ class PreparedPictures:
         self.split, self.pairs_of_split = split, load_split(split, data_dir)
         self.names, self.size = self.pairs_of_split.names, summary["image_size"]
         self.source, self.sha256 = summary["source"], summary["sha256"]
+        self.splits_path = Path(data_dir) / "splits.csv"
         kinds = {"train": "training split", "all": "all splits"}
         self.title = f"{kinds.get(split, f'{split} split')} of {data_dir}"
 
@@ -59,6 +60,13 @@ class PreparedPictures:
     def scenes(self):
         """Return the scene of each picture, (n,) int."""
         return self.pairs_of_split.groups
+
+    def splits(self):
+        """Return the split of each picture, n str."""
+        if self.split != "all":
+            return [self.split] * len(self.names)
+        split_of = {name: split for _, (name, _, split, _) in read_lines(self.splits_path)}
+        return [split_of[name] for name in self.names]
 
     def is_trained_on_by(self, config):
         """Tell by its config.json whether a network was trained on this data set's split."""
@@ -136,6 +144,10 @@ class SourcePictures:
     def scenes(self):
         """Return the scene of each picture, (n,) int, once all batches have been read."""
         return group_scenes(self.features, self.min_inliers)
+
+    def splits(self):
+        """Return an empty split for each picture, n str."""
+        return [""] * len(self.names)
 
     def is_trained_on_by(self, config):
         """Return None: a network keeps no names of what it was trained on."""

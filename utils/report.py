@@ -338,11 +338,8 @@ def save_report(results, report, table):
 def markdown(report):
     """Return metrics.md as lines: the tables of a paper, and how the scores came about."""
     lines = [f"# Scores: {report['title']}"]
-    for size, metrics, others, differences in sections(report):
-        lines += ["", f"## At {size}", ""]
-        values = ("A", "B", "B - A") if others else ("value", "95 % interval")
-        heads = ["score", *values, "definition"]
-        lines += table_lines(heads, metric_rows(metrics, others, differences))
+    for size, heads, rows in score_tables(report):
+        lines += ["", f"## At {size}", "", *table_lines(heads, rows)]
     for letter, prediction in predictions_of(report).items():
         for title, heads, rows in prediction_tables(prediction):
             lines += ["", f"## {title}{letter} at {report['resolution']}", ""]
@@ -351,6 +348,13 @@ def markdown(report):
     if report["warnings"]:
         lines += ["", "## Beware", "", *(f"- {line}" for line in report["warnings"])]
     return lines
+
+
+def score_tables(report):
+    """Yield the size of pictures in words, the heads and the rows of each table of a report."""
+    for size, metrics, others, differences in sections(report):
+        values = ("A", "B", "B - A") if others else ("value", "95 % interval")
+        yield size, ["score", *values, "definition"], metric_rows(metrics, others, differences)
 
 
 def metric_rows(metrics, others, differences):

@@ -7,12 +7,13 @@ from pathlib import Path, PurePosixPath
 from utils.files import InputError, cannot_write, file_sha256, lock_folder, write_beside
 
 LIST = "written.jsonl"  # a line for each file, of its SHA-256 and its name
-FOLDERS = ("masks", "overlays")  # of own pictures; and the files of labelled ones:
+FOLDERS = ("masks", "overlays", "probabilities", "films", "gallery")
 SCORES = (
     *("metrics.json", "metrics.md", "per_image.csv", "predictions.png", "precision_recall.png"),
     *("dice_histogram.png", "dice_by_size.png", "sensitivity_by_size.png", "reliability.png"),
-    *("failures.png", "worst.png"),
+    *("failures.png", "worst.png", "index.html"),
 )
+OWN_TABLE = "pictures.csv"
 
 
 class Results:
@@ -65,8 +66,8 @@ class Results:
                 for name in earlier:
                     path = self.folder / name
                     path.unlink()
-                    if path.parent != self.folder and not any(path.parent.iterdir()):
-                        path.parent.rmdir()
+                    while (path := path.parent) != self.folder and not any(path.iterdir()):
+                        path.rmdir()
                 (self.folder / LIST).unlink(missing_ok=True)
                 strangers = self.held() - set(names)
             except OSError as error:
@@ -84,11 +85,11 @@ class Results:
 
     def held(self):
         """Return the set of the names of results that the folder holds."""
-        names = {name for name in SCORES if (self.folder / name).is_file()}
+        names = {name for name in (*SCORES, OWN_TABLE) if (self.folder / name).is_file()}
         for folder in FOLDERS:
-            if (self.folder / folder).is_dir():
-                entries = (self.folder / folder).iterdir()
-                names |= {f"{folder}/{entry.name}" for entry in entries if entry.is_file()}
+            entries = (self.folder / folder).rglob("*")
+            found = (entry.relative_to(self.folder) for entry in entries if entry.is_file())
+            names |= {path.as_posix() for path in found}
         return names
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from utils.borders import border_scores
 from utils.calibration import reliability_histogram, scale_probabilities
+from utils.cases import pack_predictions
 from utils.failures import picture_properties
 from utils.files import Progress, parallel
 from utils.metrics import confusion_counts, curve_histogram
@@ -19,13 +20,14 @@ class Scored:
     counts, and own_counts at the pictures' own size, where that is known: n of `confusion_counts`;
     regions: n of `compare_regions`; borders: n of `border_scores`. curve: as from
     `curve_histogram`; reliability, scaled_reliability: as from `reliability_histogram`, of the
-    probabilities as they are, and divided; the latter is None without a temperature.
+    probabilities as they are, and divided; the latter is None without a temperature. packed: n of
+    `pack_predictions`.
     """
 
     def __init__(self, threshold, temperature=None):
         self.threshold, self.temperature = threshold, temperature
         self.counts, self.own_counts, self.regions, self.borders = [], [], [], []
-        self.curve, self.reliability = 0, 0
+        self.curve, self.reliability, self.packed = 0, 0, []
         self.scaled_reliability = None if temperature is None else 0
 
     def add(self, batch, probabilities):
@@ -36,6 +38,7 @@ class Scored:
         predictions = probabilities >= self.threshold
         pairs = list(zip(batch.masks[..., 0], predictions[..., 0], strict=True))
         self.counts += list(confusion_counts(batch.masks, predictions))
+        self.packed += list(pack_predictions(predictions))
         self.regions += parallel(lambda pair: compare_regions(*pair), pairs)
         self.borders += parallel(lambda pair: border_scores(*pair), pairs)
         self.curve += curve_histogram(batch.masks, probabilities)

@@ -1,0 +1,164 @@
+"""Cases: which labelled pictures are shown, and that mask and prediction are theirs."""
+
+import numpy as np
+import pytest
+
+from utils import cases
+from utils.cases import outlined_rows, pack_predictions
+from utils.failures import PROPERTIES
+from utils.figures import SKY, YELLOW
+from utils.metrics import confusion_counts, image_scores
+
+
+def make_pictures(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+class DrawnPictures:
+    """Labelled pictures of arrays."""
+
+    title = "drawn pictures"
+
+    def __init__(self, images, masks, names=None, splits=None):
+        self.images, self.masks = images, masks
+        self.names = names or [f"n{number}" for number in range(len(images))]
+        self.split_names = splits or ["test"] * len(images)
+
+    def pairs(self, rows, size):
+        assert self.images.shape[1:3] == (size, size)
+        return self.images[rows], self.masks[rows]
+
+    def splits(self):
+        return self.split_names
+
+
+class Page(HTMLParser):
+    """What the tests look for in a page; each element that is opened is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.texts = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+HOSTILE = "<script>alert('\"&')</script>"
+
+
+def make_gallery(compared=False):
+    """Leave the gallery of four pictures, the first of them without a polyp; return its page."""
+    masks = np.zeros((4, 16, 16, 1), np.uint8)
+    for number, side in enumerate((0, 2, 4, 12)):
+        masks[number, :side, :side] = 1
+    names, splits = ["a", HOSTILE, "息肉", "d"], ["test", "train", "train", "validation"]
+    pictures = DrawnPictures(make_pictures(4, 16, 16, 3), masks, names, splits)
+    table = {
+        "name": names,
+        "dice": np.array([1.0, 0.25, 0.5, 0.125]),
+        "polyp_fraction": masks.mean(axis=(1, 2, 3)),
+    }
+    metric = {"value": 0.5, "interval": (0.25, 0.75), "definition": "harmonic < mean"}
+    report = {
+        "title": HOSTILE,
+        "images": 4,
+        "scenes": 3,
+        "resolution": "16 x 16 pixels",
+        "prediction": "a pixel is called polyp",
+        "intervals": "95 % bootstrap",
+        "warnings": ["seen & known"],
+        "metrics": {"f1": metric},
+    }
+    if compared:
+        report["compared"] = {
+            "prediction": "another",
+            "metrics": {"f1": metric},
+            "difference": {"f1": metric},
+        }
+    results = Results("results")
+    with results.begin([*SCORES, *gallery_names(4)]):
+        for name in FIGURES:
+            with results.write(name) as beside:
+                beside.write_bytes(cv2.imencode(".png", np.zeros((30, 50), np.uint8))[1])
+        save_gallery(results, report, pictures, table, pack_predictions(masks > 0))
+    return Page(Path("results/index.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 40])
+def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
+    shown = []
+    monkeypatch.setattr(cases, "save_sheet", lambda *args: shown.extend(args))
+    masks = (np.random.default_rng(0).random((count, 16, 16, 1)) < 0.5).astype(np.uint8)
+    images = make_pictures(count, 16, 16, 3)
+    predictions = images[..., :1] > 127
+    dice = image_scores(confusion_counts(masks, predictions))[:, 0]
+    packed = pack_predictions(predictions)
+    cases.save_predictions("a.png", DrawnPictures(images, masks), packed, dice, 0.5)
+    _, sheet, titles, title = shown
+    lines = [text.split("\n") for text in titles]
+    names = [name for _, name, _ in lines]
+    assert len(set(names)) == len(names) == min(count, 9)
+    scores = [dice[int(name[1:])] for name in names]
+    assert scores == sorted(scores, reverse=True)
+    assert [text for _, _, text in lines] == [f"Dice {score:.3f}" for score in scores]
+    assert scores[0] == dice.max()
+    assert scores[-1] == dice.min()
+    places = ["best: "] * 3 + ["median: "] * 3 + ["worst: "] * 3 if count > 9 else [""] * count
+    spread = {10: [1, 2, 3, 4, 5, 6, 8, 9, 10], 40: [1, 2, 3, 19, 20, 21, 38, 39, 40]}
+    ranks = spread.get(count, range(1, count + 1))
+    assert [text for text, _, _ in lines] == [
+        f"{place}{rank}/{count}" for place, rank in zip(places, ranks, strict=True)
+    ]
+    for number, name in enumerate(names):
+        row = int(name[1:])
+        np.testing.assert_array_equal(sheet["picture"][number], images[row])
+        np.testing.assert_array_equal(sheet["mask"][number], masks[row, ..., 0])
+        np.testing.assert_array_equal(sheet["prediction"][number], predictions[row, ..., 0])
+    assert title == "Threshold 0.5. Outlines: mask blue, prediction yellow\ndrawn pictures"
+
+
+def test_packed_predictions_come_back_with_their_outlines():
+    masks = np.zeros((3, 32, 32, 1), np.uint8)
+    masks[1, 4:20, 4:20] = 1
+    pictures = DrawnPictures(np.zeros((3, 32, 32, 3), np.uint8), masks)
+    predictions = np.zeros((3, 32, 32, 1), bool)
+    predictions[1, 10:28, 10:28] = True
+    packed = pack_predictions(predictions)
+    assert packed.nbytes * 8 == predictions.nbytes
+    _, same, predicted, drawn = outlined_rows(pictures, packed, [1, 2])
+    np.testing.assert_array_equal(same, masks[[1, 2]])
+    np.testing.assert_array_equal(predicted, predictions[[1, 2]])
+    for colour in (SKY, YELLOW):
+        distances = np.abs(drawn[0] - np.float32(tuple(bytes.fromhex(colour[1:])))).max(axis=-1)
+        assert (distances < 40).sum() > 50
+    assert not drawn[1].any()
+
+
+def test_the_worst_are_shown_in_order_with_their_own_properties(monkeypatch):
+    shown = []
+    monkeypatch.setattr(cases, "save_worst", lambda *args: shown.extend(args))
+    images = make_pictures(6, 16, 16, 3)
+    masks = np.ones((6, 16, 16, 1), np.uint8)
+    dice = np.array([0.9, 0.2, 0.8, 0.1, 1, 0.3])
+    properties = [dict.fromkeys(PROPERTIES, float(number)) for number in range(6)]
+    drawn = DrawnPictures(images, masks)
+    cases.save_worst_images("a.png", drawn, pack_predictions(masks > 0), dice, properties, 0.5)
+    _, pictures, _, titles, lines, title = shown
+    assert [text.split("\n")[0] for text in titles] == ["1 of 6: n3", "2 of 6: n1", "3 of 6: n5"]
+    assert "Dice 0.200, size 1.0" in titles[1]
+    np.testing.assert_array_equal(pictures, images[[3, 1, 5]])
+    assert len(lines) == 1 + len(PROPERTIES)
+    assert title.endswith("\ndrawn pictures")

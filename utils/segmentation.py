@@ -1,0 +1,276 @@
+"""Pictures of one's own: found, and segmented while others are still read and already written."""
+
+import csv
+import os
+import sys
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+
+import cv2
+import numpy as np
+
+from utils.figures import YELLOW, outline
+from utils.files import InputError, Progress, read_file
+from utils.pictures import decode_image, is_picture
+from utils.polyps import label_regions
+from utils.prediction import enlarge
+from utils.results import OWN_TABLE
+
+FILM_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+BATCH_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
+# Colours as fine as light, or thin outlines would turn grey
+JPEG_QUALITY = [
+    *(cv2.IMWRITE_JPEG_QUALITY, 95),
+    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+]
+
+# Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
+COLUMNS = (
+    *("polyps", "polyp", "pixels", "percent", "probability"),
+    *("box_left", "box_top", "box_width", "box_height"),
+)
+
+
+# The files
+
+
+def is_film(name):
+    """Tell by its name, without folders, whether a file is a film; hidden files are not."""
+    return not name.startswith(".") and PurePath(name).suffix.lower() in FILM_SUFFIXES
+
+
+def read_list(file):
+    """Return the paths that stand in a text file, one a line, or on standard input for "-".
+
+    Raises InputError if it cannot be read or names nothing.
+    """
+    data = sys.stdin.buffer.read() if file == "-" else read_file(file)
+    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
+    paths = [line for line in lines if line.strip()]
+    if not paths:
+        raise InputError(f"{file}: names no picture; it takes the path of one in each line")
+    return paths
+
+
+def find_files(paths, results):
+    """Return the pictures and films of files and folders, in folders too, as a dict by their names.
+
+    A name is the path below the folder that holds all `paths`, by "/" and without the suffix, but
+    with it where files of one folder differ in nothing else. Each file is taken once. Hidden
+    folders, links to folders, and the folder `results` are not looked into. Raises InputError for
+    an address, a file that is missing, a folder without pictures, and two files of one name.
+    """
+    files, tops = {}, []
+    for path in paths:
+        if "://" in path:
+            raise InputError(f"{path}: is an address; download it, and name the file")
+        if os.path.isdir(path):
+            found = files_below(path, results)
+            if not found:
+                raise InputError(f"{path}: holds no picture and no film that OpenCV reads")
+        elif os.path.isfile(path):
+            found = [path]
+        else:
+            raise InputError(f"{path}: there is no such file")
+        tops.append(os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path)))
+        files |= {os.path.abspath(file): Path(file) for file in found}
+    try:
+        top = os.path.commonpath(tops)
+    except ValueError as error:  # Windows's
+        raise InputError(f"{paths[-1]}: is on another drive; segment one drive's first") from error
+    whole = {PurePath(os.path.relpath(path, top)): file for path, file in files.items()}
+    bare = Counter(path.with_suffix("") for path in whole)
+    by_name = {}
+    for path, file in whole.items():
+        name = (path if bare[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix()
+        if name in by_name:
+            raise InputError(f"{file}: its results and {by_name[name]}'s are one; rename either")
+        by_name[name] = file
+    return by_name
+
+
+def files_below(folder, results):
+    """Return the paths of the pictures and films in a folder and those in it, as `find_files`."""
+
+    def refuse(error):
+        raise InputError(f"{error.filename}: {error.strerror}") from error
+
+    paths, results = [], os.path.abspath(results)
+    for inside, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.abspath(os.path.join(inside, name)) != results
+        )
+        paths += [os.path.join(inside, n) for n in sorted(names) if is_picture(n) or is_film(n)]
+    return paths
+
+
+# The stream: while the network predicts a batch, threads read the next and write the last
+
+
+def in_order(pool, function, items, ahead):
+    """Yield `function(item)` of each item, in order, by a pool that is `ahead` items in front."""
+    begun = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def in_batches(pictures, count):
+    """Yield lists of at most `count` pictures, and of about BATCH_PIXELS pixels.
+
+    pictures: tuples that begin with (height, width, 3) uint8.
+    """
+    batch, pixels = [], 0
+    for picture in pictures:
+        batch.append(picture)
+        pixels += picture[0].size // 3
+        if len(batch) == count or pixels >= BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def predict_stream(pool, pictures, predict, finish, batch_size):
+    """Yield what `finish` returns of each picture, in order, however many they are.
+
+    pictures: yields a picture, (height, width, 3) uint8, RGB, the same reduced to the network's
+    size, and a key; of several sizes. predict: see utils/prediction.py. finish: is given, by the
+    pool's threads, the key, the picture, and its probabilities, (size, size, 1) float32.
+    """
+    finishing = []
+    for batch in in_batches(pictures, batch_size):
+        probabilities = predict(np.stack([reduced for _, reduced, _ in batch]))
+        finished, finishing = (
+            finishing,
+            [
+                pool.submit(finish, key, picture, probability)
+                for (picture, _, key), probability in zip(batch, probabilities, strict=True)
+            ],
+        )
+        for future in finished:
+            yield future.result()
+    for future in finishing:
+        yield future.result()
+
+
+def polyp_rows(mask, probability):
+    """Return the rows of COLUMNS of a picture, a list of lists.
+
+    mask: (height, width) bool, probability: the same, float32, 0 to 1. Polyps are the regions of
+    `label_regions`, "probability" is the mean in each.
+    """
+    if not mask.any():
+        return [[0, *[""] * 8]]
+    labels, areas, _ = label_regions(mask)
+    rows = []
+    for number, area in enumerate(areas, 1):
+        region = cv2.inRange(labels, number, number)
+        mean, box = cv2.mean(probability, region)[0], cv2.boundingRect(region)
+        share = round(100 * float(area) / mask.size, 3)
+        rows.append([len(areas), number, int(area), share, round(mean, 4), *box])
+    return rows or [[0, *[""] * 8]]
+
+
+def draw_polyps(picture, probability, threshold):
+    """Return what is predicted of a picture at its own size, and the picture with the outlines.
+
+    picture: (height, width, 3) uint8, RGB; probability: (size, size, 1) float32, 0 to 1. Returns
+    the probability, (height, width) float32; the mask, the same, bool; and a picture.
+    """
+    probability = enlarge(probability, picture.shape)
+    mask = probability >= threshold
+    outlined = [(mask[..., None].astype(np.uint8), YELLOW)]
+    return probability, mask, outline(picture, outlined, scale=1)
+
+
+def reduce_picture(picture, size):
+    """Return a picture, (height, width, 3) uint8, at the network's size, as in `reduce_pair`."""
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def segment_pictures(files, predictor, threshold, batch_size, results, probabilities):
+    """Segment pictures at their own size; return how many show no polyp, and what went wrong.
+
+    files: paths by names, see `find_files`; predictor: see utils/prediction.py, and its size. In
+    the folder of `results`, see utils/results.py, this leaves masks/NAME.png, 0 and 255,
+    overlays/NAME.jpg, and pictures.csv; with `probabilities` also probabilities/NAME.png, 0 to 255.
+    What went wrong is a list of an InputError for each picture that cannot be read; all others are
+    done. Memory does not grow with their number.
+    """
+    predict, size = predictor
+    failures, without, progress = [], 0, Progress("pictures", len(files))
+
+    def read(item):
+        name, file = item
+        try:
+            picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
+        except InputError as error:
+            return error
+        return picture, reduce_picture(picture, size), name
+
+    def readable(pool):
+        for item in in_order(pool, read, files.items(), 2 * os.cpu_count()):
+            if isinstance(item, InputError):
+                failures.append(item)
+                progress.advance()
+            else:
+                yield item
+
+    def save(name, suffix, image, *options):
+        with results.write(name + suffix) as beside:
+            beside.write_bytes(cv2.imencode(suffix, image, *options)[1])
+
+    def finish(name, picture, probability):
+        probability, mask, drawn = draw_polyps(picture, probability, threshold)
+        save(f"masks/{name}", ".png", mask * np.uint8(255))
+        save(f"overlays/{name}", ".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
+        if probabilities:
+            levels = cv2.convertScaleAbs(probability, alpha=255)
+            save(f"probabilities/{name}", ".png", levels)
+        return name, polyp_rows(mask, probability)
+
+    with (
+        open_pool() as pool,
+        results.write(OWN_TABLE) as beside,
+        open_table(beside, ["name"]) as table,
+    ):
+        for name, rows in predict_stream(pool, readable(pool), predict, finish, batch_size):
+            table.writerows([name, *row] for row in rows)
+            without += not rows[0][0]
+            progress.advance()
+    return without, failures
+
+
+@contextmanager
+def open_pool(threads=None):
+    """Yield a pool of threads, by default one for each core; OpenCV's own are switched off."""
+    cv2.setNumThreads(1)  # as in `parallel`
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        yield pool
+
+
+@contextmanager
+def open_table(path, columns):
+    """Yield a writer of a CSV file that begins with `columns`, and goes on with COLUMNS."""
+    # Names that are no UTF-8 stay as the file system has them
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *COLUMNS])
+        yield writer
+
+
+def result_names(pictures, films, probabilities):
+    """Return the names of the results of pictures and films, by their names; see `find_files`."""
+    suffixes = {"masks": ".png", "overlays": ".jpg"}
+    suffixes |= {"probabilities": ".png"} if probabilities else {}
+    names = [f"{folder}/{name}{suffixes[folder]}" for folder in suffixes for name in pictures]
+    names += [f"films/{name}{suffix}" for name in films for suffix in (".mp4", ".csv")]
+    return names + ([OWN_TABLE] if pictures else [])
