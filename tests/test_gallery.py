@@ -1,21 +1,86 @@
 """The gallery: which pictures are shown, and a page that is whole, safe and legible to machines."""
 
+from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
-from utils.gallery import (
-    FIGURES,
-    SIZE_NAMES,
-    gallery_names,
-    size_group,
-)
+from test_cases import DrawnPictures, make_pictures
+from utils.cases import pack_predictions
+from utils.gallery import FIGURES, SIZE_NAMES, gallery_names, save_gallery, size_group
+from utils.results import SCORES, Results
 
 
 @pytest.fixture(autouse=True)
 def _somewhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+class Page(HTMLParser):
+    """What the tests look for in a page; each element that is opened is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.texts = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+HOSTILE = "<script>alert('\"&')</script>"
+
+
+def make_gallery(compared=False):
+    """Leave the gallery of four pictures, the first of them without a polyp; return its page."""
+    masks = np.zeros((4, 16, 16, 1), np.uint8)
+    for number, side in enumerate((0, 2, 4, 12)):
+        masks[number, :side, :side] = 1
+    names, splits = ["a", HOSTILE, "息肉", "d"], ["test", "train", "train", "validation"]
+    pictures = DrawnPictures(make_pictures(4, 16, 16, 3), masks, names, splits)
+    table = {
+        "name": names,
+        "dice": np.array([1.0, 0.25, 0.5, 0.125]),
+        "polyp_fraction": masks.mean(axis=(1, 2, 3)),
+    }
+    metric = {"value": 0.5, "interval": (0.25, 0.75), "definition": "harmonic < mean"}
+    report = {
+        "title": HOSTILE,
+        "images": 4,
+        "scenes": 3,
+        "resolution": "16 x 16 pixels",
+        "prediction": "a pixel is called polyp",
+        "intervals": "95 % bootstrap",
+        "warnings": ["seen & known"],
+        "metrics": {"f1": metric},
+    }
+    if compared:
+        report["compared"] = {
+            "prediction": "another",
+            "metrics": {"f1": metric},
+            "difference": {"f1": metric},
+        }
+    results = Results("results")
+    with results.begin([*SCORES, *gallery_names(4)]):
+        for name in FIGURES:
+            with results.write(name) as beside:
+                beside.write_bytes(cv2.imencode(".png", np.zeros((30, 50), np.uint8))[1])
+        save_gallery(results, report, pictures, table, pack_predictions(masks > 0))
+    return Page(Path("results/index.html").read_text(encoding="utf-8"))
 
 
 def test_the_page_shows_every_picture_the_worst_first(capsys):
