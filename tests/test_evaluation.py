@@ -250,7 +250,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
 
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
-    assert "results: removed 11 of an earlier run's files" in capsys.readouterr().out
+    assert "results: removed 15 of an earlier run's files" in capsys.readouterr().out
     assert sorted(os.listdir("results")) == ["masks", "overlays", "pictures.csv", "written.jsonl"]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import evaluation
+from utils.checkpoints import Networks
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.films import segment_film
@@ -224,9 +225,11 @@ def test_a_broken_picture_is_named_and_the_others_are_done(monkeypatch, capsys):
         save(f"in/{name}.png", (5, 5, 20, 20))
     Path("in/b.png").write_bytes(b"no picture")
     Path("in/deep").mkdir()
+    data = cv2.imencode(".jpg", cv2.imread("in/c.png"))[1].tobytes()
+    Path("in/deep/d.jpg").write_bytes(data[:-2] + bytes(20) + data[-2:])  # flipped bits leave such
     Path("in/deep/e.jpg").touch()
     monkeypatch.setattr("sys.argv", ["evaluation.py", "in"])
-    monkeypatch.setattr(evaluation, "choose_networks", lambda *_: Networks())
+    monkeypatch.setattr(evaluation, "choose_networks", lambda *_: Networks(["a"], [], 0.5))
     monkeypatch.setattr(evaluation, "start_tensorflow", lambda: None)
     monkeypatch.setattr(evaluation, "load_predictor", lambda *_: (brightness, SIZE, "float32"))
     with pytest.raises(SystemExit) as end:
@@ -235,16 +238,14 @@ def test_a_broken_picture_is_named_and_the_others_are_done(monkeypatch, capsys):
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
         "evaluation.py: in/b.png: not a picture that OpenCV can decode; replace or remove it",
+        "evaluation.py: in/deep/d.jpg: a damaged JPEG; its mask is that of a part",
         "evaluation.py: in/deep/e.jpg: is empty (zero bytes); replace or remove it",
-        "evaluation.py: 2 of 5 could not be read whole",
+        "evaluation.py: 3 of 6 could not be read whole",
     ]
-    assert "3 masks, 0 of them without a polyp" in printed.out
-    assert tree("results/masks") == ["a.png", "c.png", "d.png"]
-    assert [row["name"] for row in read_table("results/pictures.csv")] == ["a", "c", "d"]
-
-
-class Networks:
-    folders, threshold = ["a"], 0.5
+    assert "4 masks, 0 of them without a polyp" in printed.out
+    assert tree("results/masks") == ["a.png", "c.png", "d.png", "deep/d.png"]
+    names = [row["name"] for row in read_table("results/pictures.csv")]
+    assert names == ["a", "c", "d", "deep/d"]
 
 
 def test_results_of_folders_in_folders_go_with_the_next_run():

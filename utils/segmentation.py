@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from utils.figures import YELLOW, outline
-from utils.files import InputError, Progress, read_file
-from utils.pictures import decode_image, is_picture
+from utils.files import InputError, Progress, hold_back_stderr, read_file
+from utils.pictures import decode_image, is_damaged, is_picture, read_bytes, tells_damage
 from utils.polyps import label_regions
 from utils.prediction import enlarge
 from utils.results import OWN_TABLE
@@ -197,29 +197,30 @@ def reduce_picture(picture, size):
 
 
 def segment_pictures(files, predictor, threshold, batch_size, results, probabilities):
-    """Segment pictures at their own size; return how many show no polyp, and what went wrong.
+    """Segment pictures at their own size; return how many, how many without a polyp, and failures.
 
     files: paths by names, see `find_files`; predictor: see utils/prediction.py, and its size. In
     the folder of `results`, see utils/results.py, this leaves masks/NAME.png, 0 and 255,
     overlays/NAME.jpg, and pictures.csv; with `probabilities` also probabilities/NAME.png, 0 to 255.
-    What went wrong is a list of an InputError for each picture that cannot be read; all others are
-    done. Memory does not grow with their number.
+    The failures are a list of an InputError for each picture that cannot be read whole; all others
+    are done. Memory does not grow with their number.
     """
     predict, size = predictor
-    failures, without, progress = [], 0, Progress("pictures", len(files))
+    failures, done, without = {}, 0, 0
+    progress = Progress("pictures", len(files))
 
     def read(item):
         name, file = item
         try:
-            picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
+            picture = decode_image(read_bytes(file), file, cv2.IMREAD_COLOR_RGB)
         except InputError as error:
-            return error
+            failures[file] = error
+            return None
         return picture, reduce_picture(picture, size), name
 
     def readable(pool):
         for item in in_order(pool, read, files.items(), 2 * os.cpu_count()):
-            if isinstance(item, InputError):
-                failures.append(item)
+            if item is None:
                 progress.advance()
             else:
                 yield item
@@ -238,15 +239,21 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
         return name, polyp_rows(mask, probability)
 
     with (
+        hold_back_stderr() as held_back,
         open_pool() as pool,
         results.write(OWN_TABLE) as beside,
         open_table(beside, ["name"]) as table,
     ):
         for name, rows in predict_stream(pool, readable(pool), predict, finish, batch_size):
             table.writerows([name, *row] for row in rows)
-            without += not rows[0][0]
+            done, without = done + 1, without + (not rows[0][0])
             progress.advance()
-    return without, failures
+        damaged = tells_damage(held_back())
+    if damaged:
+        for file in sorted(set(files.values()) - set(failures)):
+            if is_damaged(read_bytes(file), file):  # which libjpeg does not say of its own accord
+                failures[file] = InputError(f"{file}: a damaged JPEG; its mask is that of a part")
+    return done, without, [failures[file] for file in sorted(failures)]
 
 
 @contextmanager
