@@ -180,8 +180,8 @@ def test_pictures_of_several_sizes_are_segmented_as_one_by_one():
     for number, shape in enumerate(shapes):
         files[f"n{number}"] = Path(f"in/n{number}.png")
         save(files[f"n{number}"], (5, 5, 20, 20), shape=shape)
-    without, failures = segment(files, probabilities=True)
-    assert (without, failures) == (1, [])
+    done, without, failures = segment(files, probabilities=True)
+    assert (done, without, failures) == (len(files), 1, [])
     for name, file in files.items():
         picture = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
         mask = cv2.imread(f"results/masks/{name}.png", cv2.IMREAD_UNCHANGED)

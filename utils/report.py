@@ -271,12 +271,12 @@ def most_different(table, count=5):
 
 def format_polyps(metrics):
     """Return the scores of whole polyps as lines, a column for each of RULES."""
-    heads = [f"by {text}" for text in RULES.values()]
-    lines = ["".join(f"{text:23}" for text in ["", *heads])[8:].rstrip()]
+    heads = (f"{f'by {text}':26}" for text in RULES.values())
+    lines = [f"{'':15}{''.join(heads)}".rstrip()]
     for name, (words, definition) in POLYP_LABELS.items():
         cells = [metrics.get(f"{name}_{rule}") for rule in RULES]
         texts = [f"{m['value']:.3f}  {interval_text(m)}" if m else "none" for m in cells]
-        lines.append("".join([f"{words:15}", *(f"{text:23}" for text in texts), definition]))
+        lines.append("".join([f"{words:15}", *(f"{text:26}" for text in texts), definition]))
     return lines
 
 
