@@ -213,7 +213,7 @@ def test_polyps_borders_and_probabilities_stand_in_every_form(tmp_path):
         text = "\n".join(lines)
         assert f"{found / count:.3f}" in text
         assert f"{np.mean([f1 for _, f1 in scored[0].borders]):.3f}" in text
-    assert any(line.startswith("| calibration_error | ") for line in written)
+    assert any(line.startswith("| calibration error | ") for line in written)
     assert sum(row["count"] for row in made["polyps_by_size"]) == count
 
 

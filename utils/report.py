@@ -35,6 +35,13 @@ LABELS = {
     "polyp_iou": "polyp IoU",
     "image_dice": "Dice per image",
     "image_iou": "IoU per image",
+    "hausdorff_95": "95 % Hausdorff",
+    "hausdorff_95_median": "its median",
+    "boundary_f1": "boundary F1",
+    "calibration_error": "calibration error",
+    "calibration_error_scaled": "the same, scaled",
+    "cross_entropy": "cross-entropy",
+    "cross_entropy_scaled": "the same, scaled",
 }
 POLYP_LABELS = {
     "polyp_sensitivity": ("polyps found", "of all polyps"),
@@ -377,10 +384,11 @@ def prediction_tables(prediction):
     prediction: the report's dict of it.
     """
     heads = ["score", "value", "95 % interval", "definition"]
-    polyps = [
-        [name, f"{m['value']:.3f}", interval_text(m)[1:-1], f"{m['count']:,}", m["definition"]]
-        for name, m in prediction["polyps"].items()
-    ]
+    polyps = []
+    for name, m in prediction["polyps"].items():
+        words, _ = POLYP_LABELS[name.rsplit("_", 1)[0]]
+        interval = interval_text(m)[1:-1]
+        polyps.append([words, f"{m['value']:.3f}", interval, f"{m['count']:,}", m["definition"]])
     yield "Whole polyps", [*heads[:3], "of", heads[3]], polyps
     sizes = []
     for row in prediction["polyps_by_size"]:
@@ -399,7 +407,7 @@ def prediction_tables(prediction):
         rows = []
         for name, m in prediction[key].items():
             interval = interval_text(m)[1:-1] if "interval" in m else ""
-            rows.append([name, f"{m['value']:.3f}", interval, m["definition"]])
+            rows.append([label(name), f"{m['value']:.3f}", interval, m["definition"]])
         yield title, heads, rows
 
 
