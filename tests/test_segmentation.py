@@ -238,7 +238,8 @@ def test_a_broken_picture_is_named_and_the_others_are_done(monkeypatch, capsys):
     printed = capsys.readouterr()
     assert printed.err.splitlines() == [
         "evaluation.py: in/b.png: not a picture that OpenCV can decode; replace or remove it",
-        "evaluation.py: in/deep/d.jpg: a damaged JPEG; its mask is that of a part",
+        "evaluation.py: in/deep/d.jpg: a damaged JPEG; its mask is that of the part that is there;"
+        " replace it",
         "evaluation.py: in/deep/e.jpg: is empty (zero bytes); replace or remove it",
         "evaluation.py: 3 of 6 could not be read whole",
     ]

@@ -250,9 +250,13 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
             progress.advance()
         damaged = tells_damage(held_back())
     if damaged:
-        for file in sorted(set(files.values()) - set(failures)):
-            if is_damaged(read_bytes(file), file):  # which libjpeg does not say of its own accord
-                failures[file] = InputError(f"{file}: a damaged JPEG; its mask is that of a part")
+        whole = sorted(set(files.values()) - set(failures))
+        progress = Progress("looking for the damaged JPEG, pictures", len(whole))
+        for file in whole:  # once more, one by one: libjpeg does not say which one it means
+            if is_damaged(read_bytes(file), file):
+                problem = "a damaged JPEG; its mask is that of the part that is there; replace it"
+                failures[file] = InputError(f"{file}: {problem}")
+            progress.advance()
     return done, without, [failures[file] for file in sorted(failures)]
 
 
