@@ -76,3 +76,23 @@ def test_git_keeps_no_data_and_no_large_file():
     files = [ROOT / name for name in listed.stdout.split("\0") if name]
     assert [f for f in files if f.suffix in {".jpg", ".npy", ".zip"}] == []
     assert [f for f in files if f.exists() and f.stat().st_size >= 40_000_000] == []
+
+
+def messages_of(module):
+    """Yield the texts in a module, with {} for what is filled in."""
+    for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(p.value if isinstance(p, ast.Constant) else "{}" for p in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_the_lines_that_the_readme_explains_are_those_that_appear():
+    readme = (ROOT / "README.md").read_text()
+    section = readme.split("## When something goes wrong")[1].split("\n## ")[0]
+    lines = re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)
+    assert len(lines) == 10
+    messages = [text for module in [*SCRIPTS, *ROOMS] for text in messages_of(module)]
+    for line in lines:
+        for piece in re.split(r" ?\(?\.\.\.\)?", line.replace(" 5 times", " ... times")):
+            assert any(piece.strip(" ,") in text for text in messages), piece

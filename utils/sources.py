@@ -179,17 +179,20 @@ def paired_source(label, images, masks, read, convention=PLAIN):
             by_stem[stem] = file
         stems.append(by_stem)
     images, masks = stems
-    for this, that, kind in ((images, masks, "mask"), (masks, images, "picture")):
+    for this, that, problem in (
+        (images, masks, "has no mask"),
+        (masks, images, "has no picture"),
+    ):
         alone = sorted(this.keys() - that.keys())
         if alone:
             others = f" ({len(alone)} such files in all)" if len(alone) > 1 else ""
             longer = sorted(stem for stem in that if stem.startswith(alone[0]))
             way_out = ""
-            if kind == "mask" and longer:
+            if this is images and longer:
                 flag = shlex.join(["--mask-suffix", longer[0].removeprefix(alone[0])])
                 way_out = f"; if {that[longer[0]].name} is it, add {flag}"
             name = f"same name and {convention.suffix!r}" if convention.suffix else "same name"
-            raise InputError(f"{this[alone[0]]}: has no {kind} of the {name}{others}{way_out}")
+            raise InputError(f"{this[alone[0]]}: {problem} of the {name}{others}{way_out}")
     if not images:
         raise InputError(f"{label}: holds no pairs")
 
