@@ -184,11 +184,11 @@ def test_ones_own_pictures_are_segmented_at_their_own_size(trained, tmp_path):
     done = run_script("evaluation.py", folder, tmp_path / "tall.png", *options)
     assert done.returncode == 0, done.stderr
     assert "2 masks" in done.stdout
-    for name, shape in (("wide", (90, 200)), ("tall", (300, 150))):
+    for name, shape in (("pictures/wide", (90, 200)), ("tall", (300, 150))):
         mask = cv2.imread(str(tmp_path / "results/masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert mask.shape == shape
         assert set(np.unique(mask)) <= {0, 255}
-        overlay = cv2.imread(str(tmp_path / "results/overlays" / f"{name}.png"))
+        overlay = cv2.imread(str(tmp_path / "results/overlays" / f"{name}.jpg"))
         assert overlay.shape == (*shape, 3)
 
 
