@@ -191,9 +191,10 @@ def choose_pictures(arguments):
 
 def score(arguments):
     """Score labelled pictures, compare two predictions if asked to, and leave all in `results`."""
-    pictures, tta = choose_pictures(arguments), arguments.tta
+    tta = arguments.tta
     named = [arguments.checkpoints, *([arguments.compare] if arguments.compare else [])]
     chosen = [choose_networks(folders, tta) for folders in named]
+    pictures = choose_pictures(arguments)
     read = [arguments.images, arguments.masks, arguments.archive]
     results = Results(arguments.results, [path for path in read if path])
     predictors, size, precision = load_predictors(chosen, pictures, tta)

@@ -153,11 +153,15 @@ def test_evaluation_scores_the_test_split(demo, trained, tmp_path):
         assert f"{metric['value']:.3f}" in (tmp_path / "metrics.md").read_text()
     rows = read_rows(tmp_path / "per_image.csv")
     assert list(rows[0]) == [
-        *("name", "scene", "dice", "iou", "precision", "recall", "polyp_fraction")
+        *("name", "scene", "dice", "iou", "precision", "recall", "polyps_found", "false_alarms"),
+        *("hausdorff_95", "boundary_f1", "polyp_fraction", "polyps", "distance", "edge"),
+        *("brightness", "sharpness"),
     ]
     mean = np.mean([float(row["dice"]) for row in rows])
     assert mean == pytest.approx(report["metrics"]["image_dice"]["value"], abs=1e-5)
-    for name in ("predictions", "precision_recall", "dice_histogram", "dice_by_size"):
+    figures = ["predictions", "precision_recall", "dice_histogram", "dice_by_size"]
+    figures += ["sensitivity_by_size", "reliability", "failures", "worst"]
+    for name in figures:
         assert cv2.imread(str(tmp_path / f"{name}.png")) is not None, name
 
 
