@@ -58,6 +58,12 @@ def make_gallery(compared=False):
         "polyp_fraction": masks.mean(axis=(1, 2, 3)),
     }
     metric = {"value": 0.5, "interval": (0.25, 0.75), "definition": "harmonic < mean"}
+    others = {
+        "polyps": {"false_alarms_iou": metric | {"count": 4}},
+        "polyps_by_size": [],
+        "borders": {"boundary_f1": metric},
+        "probabilities": {},
+    }
     report = {
         "title": HOSTILE,
         "images": 4,
@@ -67,12 +73,14 @@ def make_gallery(compared=False):
         "intervals": "95 % bootstrap",
         "warnings": ["seen & known"],
         "metrics": {"f1": metric},
+        **others,
     }
     if compared:
         report["compared"] = {
             "prediction": "another",
             "metrics": {"f1": metric},
             "difference": {"f1": metric},
+            **others,
         }
     results = Results("results")
     with results.begin([*SCORES, *gallery_names(4)]):
@@ -102,6 +110,7 @@ def test_the_page_shows_every_picture_the_worst_first(capsys):
     assert sorted(f"gallery/{file.name}" for file in Path("results/gallery").iterdir()) == sorted(
         gallery_names(4)
     )
+    assert {"F1", "boundary F1", "false alarms"} <= set(page.texts)
     assert "Beware" not in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ from utils.cases import outlined_rows
 from utils.figures import BLUE, SKY, YELLOW
 from utils.files import parallel
 from utils.polyps import SIZE_ENDS
-from utils.report import score_tables
+from utils.report import report_tables
 
 JPEG_QUALITY = [
     *(cv2.IMWRITE_JPEG_QUALITY, 90),
@@ -57,6 +57,7 @@ caption { text-align: left; padding-bottom: .3rem; }
 th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; font-variant-numeric: tabular-nums; }
 td:not(:last-child) { white-space: nowrap; }
+caption { font-weight: 600; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
 .figures img { max-width: 100%; height: auto; }
 .controls { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center;
@@ -188,7 +189,7 @@ def page(folder, report, pictures, table, shapes):
         title=escape(f"Scores: {report['title']}"),
         summary=escape(summary(report)),
         warnings="\n".join(f"<p>Beware: {escape(line)}</p>" for line in report["warnings"]),
-        tables="\n".join(html_table(*parts) for parts in score_tables(report)),
+        tables="\n".join(html_table(*parts) for parts in report_tables(report)),
         intervals=escape(report["intervals"]),
         figures="\n".join(figure(folder / name, FIGURES[name]) for name in FIGURES),
         filters="\n".join(select(*choice) for choice in choices),
@@ -227,8 +228,8 @@ def summary(report):
     return text
 
 
-def html_table(size, heads, rows):
-    """Return a table of scores; size: of the pictures, in words; heads, rows: texts."""
+def html_table(title, heads, rows):
+    """Return a table of scores; title, heads, rows: texts."""
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "\n".join(
         f'<tr><th scope="row">{escape(first)}</th>'
@@ -237,8 +238,8 @@ def html_table(size, heads, rows):
         for first, *rest in rows
     )
     return (
-        f'<div class="wide" tabindex="0" role="region" aria-label="Scores at {escape(size)}">'
-        f"<table><caption>At {escape(size)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f"<table><caption>{escape(title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 

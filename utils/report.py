@@ -345,12 +345,8 @@ def save_report(results, report, table):
 def markdown(report):
     """Return metrics.md as lines: the tables of a paper, and how the scores came about."""
     lines = [f"# Scores: {report['title']}"]
-    for size, heads, rows in score_tables(report):
-        lines += ["", f"## At {size}", "", *table_lines(heads, rows)]
-    for letter, prediction in predictions_of(report).items():
-        for title, heads, rows in prediction_tables(prediction):
-            lines += ["", f"## {title}{letter} at {report['resolution']}", ""]
-            lines += table_lines(heads, rows)
+    for title, heads, rows in report_tables(report):
+        lines += ["", f"## {title}", "", *table_lines(heads, rows)]
     lines += ["", "## Protocol", "", *table_lines(["", ""], protocol(report))]
     if report["warnings"]:
         lines += ["", "## Beware", "", *(f"- {line}" for line in report["warnings"])]
@@ -376,6 +372,15 @@ def metric_rows(metrics, others, differences):
         [label(name), *comparison_cells(metric, others[name], differences[name]), DEFINITIONS[name]]
         for name, metric in metrics.items()
     ]
+
+
+def report_tables(report):
+    """Yield the title, the heads and the rows, all as texts, of each table of a report."""
+    for size, heads, rows in score_tables(report):
+        yield f"At {size}", heads, rows
+    for letter, prediction in predictions_of(report).items():
+        for title, heads, rows in prediction_tables(prediction):
+            yield f"{title}{letter} at {report['resolution']}", heads, rows
 
 
 def prediction_tables(prediction):
