@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.files import InputError, file_sha256, read_file, write_beside
+from utils.files import InputError, file_sha256, read_file, reading, write_beside
 
 THRESHOLDS_FILE = "thresholds.json"
 
@@ -68,12 +68,10 @@ def read_config(folder):
     way_out = "copy it again from where the network comes from, or train again"
     if not path.is_file():
         raise InputError(f"{path}: is missing, and belongs to unet.keras; {way_out}")
-    try:
+    with reading(path, way_out):
         config = json.loads(read_file(path))
         settings = config["settings"]
         lacking = {"filters", "seed", "data_source", "data_sha256"} - set(settings)
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: is damaged; {way_out}") from error
     if lacking:
         raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
     return config

@@ -259,9 +259,7 @@ class Progress:
         now, last = time.monotonic(), self.done >= self.total
         if now - self.shown >= (0.1 if self.terminal else 2) or (last and self.terminal):
             self.shown = now
-            text = (
-                f"{one_line(self.label)}: {self.done:,} of {self.total:,}, {now - self.start:.0f} s"
-            )
+            text = f"{self.label}: {self.done:,} of {self.total:,}, {now - self.start:.0f} s"
             if self.terminal:
                 print(f"\r{text}", end="\n" if last else "", flush=True)
             else:
