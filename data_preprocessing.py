@@ -53,12 +53,13 @@ from utils.files import (
     run,
 )
 from utils.metrics import image_scores, pooled_scores
-from utils.pictures import PLAIN, border_fraction, reduce_pair
+from utils.pictures import border_fraction, reduce_pair
 from utils.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
 from utils.sources import (
     Source,
     add_mask_arguments,
     archive_source,
+    check_mask_arguments,
     folder_source,
     mask_convention,
     watch_decoders,
@@ -288,10 +289,7 @@ def parse_arguments():
     parser.add_argument("--data", metavar="DIR", default=DATA_DIR, help="default: %(default)s")
     add_mask_arguments(parser)
     arguments = parser.parse_args()
-    if bool(arguments.images) != bool(arguments.masks):
-        parser.error("--images and --masks go together")
-    if mask_convention(arguments) != PLAIN and not (arguments.images or arguments.archive):
-        parser.error("--mask-... is for masks of your own: add --images and --masks, or --archive")
+    check_mask_arguments(parser, arguments)
     if arguments.agreement and (arguments.fold is not None or arguments.data != DATA_DIR):
         parser.error("--agreement prepares nothing: leave out --fold and --data")
     return arguments

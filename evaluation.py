@@ -70,7 +70,6 @@ from utils.metrics import (
     pooled_scores,
     set_scores,
 )
-from utils.pictures import PLAIN
 from utils.polyps import sensitivity_by_size
 from utils.prediction import (
     average_networks,
@@ -96,7 +95,13 @@ from utils.segmentation import (
     result_names,
     segment_pictures,
 )
-from utils.sources import add_mask_arguments, archive_source, folder_source, mask_convention
+from utils.sources import (
+    add_mask_arguments,
+    archive_source,
+    check_mask_arguments,
+    folder_source,
+    mask_convention,
+)
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
@@ -402,10 +407,7 @@ def check_combination(parser, arguments):
             parser.error(f"{kind} and --{odd[0]} do not go together")
     if arguments.probabilities and not (arguments.pictures or arguments.list):
         parser.error("--probabilities: name pictures too; it is for those of your own")
-    if bool(arguments.images) != bool(arguments.masks):
-        parser.error("--images and --masks go together")
-    if mask_convention(arguments) != PLAIN and not (arguments.images or arguments.archive):
-        parser.error("--mask-... is for masks of your own: add --images and --masks, or --archive")
+    check_mask_arguments(parser, arguments)
 
 
 def main():

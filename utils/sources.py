@@ -229,6 +229,14 @@ def add_mask_arguments(parser):
     )
 
 
+def check_mask_arguments(parser, arguments):
+    """End with a line if --images and --masks are not both there, or masks' flags without masks."""
+    if bool(arguments.images) != bool(arguments.masks):
+        parser.error("--images and --masks go together")
+    if mask_convention(arguments) != PLAIN and not (arguments.images or arguments.archive):
+        parser.error("--mask-... is for masks of your own: add --images and --masks, or --archive")
+
+
 def grey_or_colour(text):
     """Return "V" as a number, 0 to 65535, and "R,G,B" as a tuple of three, 0 to 255."""
     values = (
