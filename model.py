@@ -161,6 +161,18 @@ def dice_loss(y_true, y_pred):
     return 1.0 - dice_per_image(y_true, y_pred, smooth=1.0)
 
 
+def add_dice_loss(weight):
+    """Return binary cross-entropy plus `weight` times `dice_loss`, as a Keras loss."""
+    if not weight:
+        return keras.losses.binary_crossentropy
+
+    def bce_dice_loss(y_true, y_pred):
+        cross_entropy = keras.losses.binary_crossentropy(y_true, y_pred)
+        return ops.mean(cross_entropy, axis=(1, 2)) + weight * dice_loss(y_true, y_pred)
+
+    return bce_dice_loss
+
+
 @keras.saving.register_keras_serializable("polyp")
 def dice_score(y_true, y_pred, threshold=0.5):
     """Return the Dice coefficient of each image at a threshold, (batch,) float32, 0 to 1.

@@ -38,7 +38,7 @@ def test_the_best_row_is_one_of_the_last_phase():
     assert history.best_row(rows[:2]) is rows[1]
 
 
-def drawn_curves(monkeypatch, path, rows, threshold=0.5):
+def drawn_curves(monkeypatch, path, rows, threshold=0.5, dice_weight=0):
     """Return the axes of curves.png by their y-labels."""
     figures = []
 
@@ -48,7 +48,7 @@ def drawn_curves(monkeypatch, path, rows, threshold=0.5):
             figures.append(self)
 
     monkeypatch.setattr(history, "Figure", Kept)
-    history.save_curves(path, rows, threshold)
+    history.save_curves(path, rows, threshold, dice_weight)
     assert path.read_bytes().startswith(b"\x89PNG")
     return {axes.get_ylabel(): axes for axes in figures[0].axes}
 
@@ -69,6 +69,11 @@ def test_each_phases_loss_has_its_own_axes(tmp_path, monkeypatch):
     labels = [text.get_text() for text in panels[score].get_legend().get_texts()]
     assert labels == ["training", "validation", "kept: epoch 3, 0.700"]
     assert all(axes.get_xlabel() == "epoch" for axes in panels.values())
+
+
+def test_the_first_phases_axis_names_the_dice_loss_that_is_in_it(tmp_path, monkeypatch):
+    panels = drawn_curves(monkeypatch, tmp_path / "curves.png", make_rows([0.1]), dice_weight=0.5)
+    assert next(iter(panels)) == "binary cross-entropy\n+ 0.5 x Dice loss"
 
 
 def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):
@@ -117,7 +122,7 @@ def test_a_history_that_cannot_be_read_or_written_is_named(tmp_path):
         with pytest.raises(InputError, match=r"history\.csv: cannot be written .*: make room"):
             history.write_history(path, rows)
         with pytest.raises(InputError, match=r"curves\.png: cannot be written .*: make room"):
-            history.save_curves(tmp_path / "curves.png", rows, 0.5)
+            history.save_curves(tmp_path / "curves.png", rows, 0.5, 0)
     assert history.read_history(path) == rows[:2]
     assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
     path.unlink()

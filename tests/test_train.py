@@ -56,7 +56,12 @@ def test_muon_steps_the_standardised_kernels_alone():
     ("name", "value"),
     [
         *(("FILTERS", 0), ("FILTERS", 16.0), ("BATCH_SIZE", 0), ("WORKERS", 0), ("SEED", -1)),
-        *(("BCE_EPOCHS", -1), ("BCE_LEARNING_RATE", 0), ("DICE_LEARNING_RATE", math.nan)),
+        *(
+            ("BCE_EPOCHS", -1),
+            ("BCE_DICE_WEIGHT", -1),
+            ("BCE_LEARNING_RATE", 0),
+            ("DICE_LEARNING_RATE", math.nan),
+        ),
         *(("CLIP_NORM", 0), ("THRESHOLD", 0), ("THRESHOLD", 1), ("PRECISION", "half")),
         *(("OPTIMIZER", "sgd"), ("DECAY", "yes"), ("COLOURS", {"hue": 0.1})),
         *(("COLOURS", {"gamma": "much"}), ("COLOURS", None), ("COLLAPSED_EPOCHS", 0)),
@@ -103,7 +108,7 @@ def keeper(tmp_path):
     split = array_split(size=16)
     network = build_unet(size=16, filters=1, standardized=True)
     pairs = [Pairs(split, 8, 1) for _ in range(2)]
-    return train.EpochKeeper(network, tmp_path, [], "bce", *pairs)
+    return train.EpochKeeper(network, tmp_path, [], "bce", *pairs, dice_weight=0)
 
 
 def train_phase(keeper, **settings):

@@ -66,12 +66,14 @@ def best_row(rows):
     return max(last, key=lambda row: row["val_dice_score"])
 
 
-def save_curves(path, rows, threshold):
+def save_curves(path, rows, threshold, dice_weight):
     """Save curves.png: each phase's loss, and Dice over both, on training and validation split.
 
-    rows: as from `read_history`, one or more; threshold: that of their Dice, 0 to 1.
+    rows: as from `read_history`, one or more; threshold: that of their Dice, 0 to 1; dice_weight:
+    of the Dice loss in the first phase's, 0 for none.
     """
-    losses = {"bce": "binary cross-entropy", "dice": "Dice loss"}
+    added = f"\n+ {dice_weight:g} x Dice loss" if dice_weight else ""
+    losses = {"bce": f"binary cross-entropy{added}", "dice": "Dice loss"}
     phases = [phase for phase in losses if any(row["phase"] == phase for row in rows)]
     figure = Figure((8, 6), layout="constrained")
     panels = figure.subplot_mosaic([phases, ["score"] * len(phases)])
