@@ -4,7 +4,9 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -334,6 +336,47 @@ TOO_LARGE = {
 def test_too_many_pixels_are_refused_with_the_limit(data):
     with pytest.raises(InputError, match="a: has too many pixels; the limit is 24,000,000: reduce"):
         decode_image(data, "a", cv2.IMREAD_COLOR_RGB)
+
+
+WHOLE = png(3, 2, 0, np.zeros((2, 4), np.uint8))
+DAMAGED_PNGS = {
+    "a chunk of 4 GB": WHOLE.replace(b"\0\0\0\x0bIDAT", b"\xff\xff\0\0IDAT"),
+    "cut off in a chunk": WHOLE[:50],
+    "cut off behind a chunk": WHOLE[:33],
+    "cut off in the end chunk": WHOLE[:-1],
+    "its beginning alone": WHOLE[:8],
+}
+
+
+@pytest.mark.parametrize("data", DAMAGED_PNGS.values(), ids=DAMAGED_PNGS)
+def test_a_png_that_lacks_what_its_chunks_claim_is_not_given_to_the_decoder(data, monkeypatch):
+    """It would take the memory that they claim."""
+    assert data != WHOLE
+    monkeypatch.setattr(cv2, "imdecode", None)
+    with pytest.raises(InputError, match="a: a PNG that is cut off or damaged; replace or remove"):
+        decode_image(data, "a", cv2.IMREAD_COLOR_RGB)
+
+
+def test_what_follows_a_whole_png_is_left_alone():
+    for data in (WHOLE, WHOLE + b"more"):
+        assert decode_image(data, "a", cv2.IMREAD_COLOR_RGB).shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize(("suffix", "at_once"), [(".jp2", 1), (".png", 2)])
+def test_jpeg_2000_which_takes_most_memory_is_decoded_one_at_a_time(suffix, at_once, monkeypatch):
+    data, inside, most = encoded(shaded(64, 64)[0], suffix), [], []
+
+    def slow(*_):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.1)
+        inside.pop()
+        return np.zeros((64, 64), np.uint8)
+
+    monkeypatch.setattr(cv2, "imdecode", slow)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: decode_image(data, "a", cv2.IMREAD_GRAYSCALE), range(4)))
+    assert max(most) == at_once
 
 
 @pytest.mark.parametrize("script", ["data_preprocessing", "evaluation"])

@@ -1,6 +1,8 @@
 """Pictures and masks: what counts as one, decoding, masks made binary, pairs reduced."""
 
+import contextlib
 import os
+import threading
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -17,9 +19,12 @@ PICTURE_SUFFIXES = {
 MAX_BYTES = 50_000_000  # of a picture's file; two threads hold a picture's and a mask's each
 HALF = 128  # a mask's pixel is polyp from this value on
 GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-JPEG = b"\xff\xd8"
-LOSSY_BEGINNINGS = (JPEG, b"RIFF", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")  # and WebP, JPEG 2000
+JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+LOSSY_BEGINNINGS = (JPEG, b"RIFF", *JPEG_2000)  # RIFF: WebP
 MASK_NOISE = 48  # how far a mask's 0 and 255 may stray: JPEG does 37 at quality 75, HyperKvasir 8
+
+ONE_AT_A_TIME = threading.Lock()  # JPEG 2000 takes three times the memory of others
 
 # libjpeg's words on stderr for what it goes on decoding after, in grey; others are of no harm
 JPEG_DAMAGE = (b"Corrupt JPEG data", b"Premature end of JPEG", b"Inconsistent progression")
@@ -98,8 +103,12 @@ def decode_image(data, file, flags):
         raise InputError(f"{file}: is empty (zero bytes); replace or remove it")
     if data.startswith(JPEG) and b"\xff\xd9" not in data[len(data) // 2 :]:
         raise InputError(f"{file}: a JPEG that is cut off; replace or remove it")
+    if data.startswith(PNG) and lacks_chunks(data):
+        raise InputError(f"{file}: a PNG that is cut off or damaged; replace or remove it")
+    turn = ONE_AT_A_TIME if data.startswith(JPEG_2000) else contextlib.nullcontext()
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        with turn:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         if "MAX_IMAGE_PIXELS" in str(error):
             raise InputError(
@@ -109,6 +118,20 @@ def decode_image(data, file, flags):
     if image is None:
         raise InputError(f"{file}: not a picture that OpenCV can decode; replace or remove it")
     return image
+
+
+def lacks_chunks(data):
+    """Tell whether a PNG's chunks are longer than the file, or its end chunk is not there.
+
+    OpenCV takes the memory that a chunk claims, up to 4 GB, before it finds out.
+    """
+    begin = len(PNG)
+    while begin + 12 <= len(data):  # length, type, content, check sum
+        length, kind = int.from_bytes(data[begin : begin + 4], "big"), data[begin + 4 : begin + 8]
+        begin += 12 + length
+        if kind == b"IEND":
+            return begin > len(data)
+    return True
 
 
 def tells_damage(held_back):
