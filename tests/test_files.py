@@ -1,6 +1,7 @@
 """Being stopped, locking a folder, replacing its files at once, whole, and nothing else."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -274,6 +275,38 @@ def test_a_signal_after_the_end_changes_nothing():
     line = [sys.executable, "-c", code]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def run_in_shell(code, redirection):
+    line = f"{shlex.join([sys.executable, '-c', code])} {redirection}"
+    return subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("readers", ["| head -1", "2>&1 | head -1"])
+def test_a_script_whose_reader_has_gone_ends_in_a_line_at_most(readers):
+    code = "from utils.files import run\n"
+    code += "run(lambda: [print(number, flush=True) for number in range(100_000)])"
+    done = run_in_shell(code, f"{readers}; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stdout) == (141, "0\n")
+    said = "" if "2>&1" in readers else "-c: stopped, for nobody reads its output any more\n"
+    assert done.stderr == said
+
+
+@pytest.mark.parametrize(
+    ("closed", "output", "errors"),
+    [(">&-", "", "warned\n"), ("2>&-", "said\n", ""), ("<&- >&- 2>&-", "", "")],
+)
+def test_what_a_caller_has_closed_takes_no_file_and_stops_nothing(closed, output, errors, tmp_path):
+    code = "import sys; from utils.files import Progress, hold_back_stderr, run\n"
+    code += f"def main():\n with open({str(tmp_path / 'file')!r}, 'w') as file:\n"
+    code += "  with hold_back_stderr(): print(Progress('x', 1).terminal, file=sys.stderr)\n"
+    code += "  print('said'); print('warned', file=sys.stderr); file.write('whole')\n"
+    code += "run(main)"
+    done = run_in_shell(code, closed)
+    assert (done.returncode, done.stdout, done.stderr) == (0, output, errors)
+    assert (tmp_path / "file").read_text() == "whole"
 
 
 def test_scripts_are_run_without_a_network():

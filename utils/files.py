@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -36,8 +36,10 @@ def run(main, interrupted="interrupted"):
 
     interrupted: what to say when SIGINT (Ctrl-C), SIGTERM or SIGHUP (a terminal that closes) stops
     it, which ends it with status 130, 143 or 129, and leaves nothing half-made behind. Under nohup
-    it goes on. An OSError that gets here is the user's to mend too.
+    it goes on. Where who reads its output has gone (`| head`), the status is 141. An OSError that
+    gets here is the user's to mend too.
     """
+    open_closed_streams()
     stops, caught = [], []
 
     def stop(number, _):
@@ -54,6 +56,9 @@ def run(main, interrupted="interrupted"):
         main()
     except InputError as error:
         message, status = error, 2
+    except BrokenPipeError:
+        message, status = "stopped, for nobody reads its output any more", 141  # SIGPIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still wants to write
     except OSError as error:
         place = error.filename or "standard output"  # whose write names no file
         message, status = f"{place}: {error.strerror or error}; see to it and run again", 2
@@ -66,9 +71,21 @@ def run(main, interrupted="interrupted"):
         sys.exit(fail(message, status))
 
 
+def open_closed_streams():
+    """Send to nowhere what a caller has closed (`2>&-`): a file would get its number otherwise."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+
+
 def fail(message, status):
     """Print one line that names the script, and return the exit status."""
-    print(f"{Path(sys.argv[0]).name}: {one_line(message)}", file=sys.stderr)
+    with suppress(BrokenPipeError):  # `2>&1 | head`: then the status alone tells
+        print(f"{Path(sys.argv[0]).name}: {one_line(message)}", file=sys.stderr)
     return status
 
 
