@@ -20,6 +20,7 @@ import time
 import traceback
 import zipfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -32,7 +33,7 @@ from utils.checkpoints import read_config
 from utils.dataset import check_folds, load_split, load_summary, names_in, read_splits
 from utils.files import InputError, Progress, hold_back_stderr, one_line
 from utils.history import MEASURED, best_row, read_history, write_history
-from utils.pictures import MaskConvention, cv2, decode_pair, read_picture
+from utils.pictures import MaskConvention, cv2, decode_image, decode_pair, read_picture
 from utils.sources import archive_source, watch_decoders
 
 SECONDS = 10  # of a case
@@ -218,9 +219,8 @@ def read_mask(folder, case):
     """A mask with a picture that is whole."""
     mask, convention = case
     height, width = 20, 30
-    stored = cv2.imdecode(np.frombuffer(mask or b"0", np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is not None:
-        height, width = stored.shape[:2]
+    with suppress(InputError):
+        height, width = decode_image(mask, "b.png", cv2.IMREAD_UNCHANGED).shape[:2]
     picture = cv2.imencode(".png", np.zeros((height, width, 3), np.uint8))[1].tobytes()
     check_pair(*decode_pair(picture, mask, "a.png", "b.png", convention))
 
