@@ -272,8 +272,8 @@ def compile_unet(model, loss, optimizer, threshold):
 def train(settings, arguments, machine, strategy):
     """Train through both phases, or what is left of them; return the rows of the history.
 
-    settings: see `collect_settings`; arguments: the command line's, which name the folders.
-    machine: see `describe_machine`.
+    settings: see `collect_settings`; arguments: the command line's, which name the folders, that of
+    the checkpoints locked. machine: see `describe_machine`.
     """
     import keras
 
@@ -298,28 +298,25 @@ def train(settings, arguments, machine, strategy):
         if arguments.start:
             source = Path(arguments.start) / "unet.keras"
             start_from(model, load_unet(source), source)
-    with lock_folder(folder):
-        begin(folder, settings, machine, arguments.fresh)
-        rows = read_history(folder / "history.csv")
-        if rows:
-            with reading(folder / "unet.keras", "--fresh begins anew"):
-                load_unet(folder / "unet.keras")
-        dice_weight = settings["bce_dice_weight"]
-        losses = {"bce": add_dice_loss(dice_weight), "dice": dice_loss}
-        for number, (phase, loss) in enumerate(losses.items()):
-            pairs = Pairs(
-                *(training, batch_size, WORKERS, generator, settings["colours"]),
-                seed=(seed, number),
-                replicas=replicas,
-            )
-            if phase == "bce":
-                save_augmented(folder / "augmented.png", pairs)
-            keeper = EpochKeeper(
-                *(model, folder, rows, phase, pairs, validation_pairs, dice_weight)
-            )
-            train_phase(keeper, loss, settings, strategy)
-        save_curves(folder / "curves.png", rows, THRESHOLD, dice_weight)
-        drop_backups(folder)
+    begin(folder, settings, machine, arguments.fresh)
+    rows = read_history(folder / "history.csv")
+    if rows:
+        with reading(folder / "unet.keras", "--fresh begins anew"):
+            load_unet(folder / "unet.keras")
+    dice_weight = settings["bce_dice_weight"]
+    losses = {"bce": add_dice_loss(dice_weight), "dice": dice_loss}
+    for number, (phase, loss) in enumerate(losses.items()):
+        pairs = Pairs(
+            *(training, batch_size, WORKERS, generator, settings["colours"]),
+            seed=(seed, number),
+            replicas=replicas,
+        )
+        if phase == "bce":
+            save_augmented(folder / "augmented.png", pairs)
+        keeper = EpochKeeper(model, folder, rows, phase, pairs, validation_pairs, dice_weight)
+        train_phase(keeper, loss, settings, strategy)
+    save_curves(folder / "curves.png", rows, THRESHOLD, dice_weight)
+    drop_backups(folder)
     return rows
 
 
@@ -501,17 +498,23 @@ def main():
     evaluate = ["python", "evaluation.py"]
     evaluate += ["--data", arguments.data] if arguments.data != DATA_DIR else []
     evaluate += ["--checkpoints", str(folder)] if arguments.checkpoints != CHECKPOINTS_DIR else []
-    before = None if arguments.fresh else earlier_training(folder, settings)
-    if before and not (folder / RESUME).exists():
-        drop_backups(folder)
-        if not (folder / "unet.keras").exists():
-            raise InputError(f"{folder}: its unet.keras is gone; --fresh trains it again")
-        print(
-            f"{folder}: holds this very training, finished; --fresh repeats it;"
-            f" {shlex.join(evaluate)}"
-        )
-        return
+    with lock_folder(folder):
+        before = None if arguments.fresh else earlier_training(folder, settings)
+        if before and not (folder / RESUME).exists():
+            drop_backups(folder)
+            if not (folder / "unet.keras").exists():
+                raise InputError(f"{folder}: its unet.keras is gone; --fresh trains it again")
+            end = f"{folder}: holds this very training, finished; --fresh repeats it"
+        else:
+            end = launch(settings, arguments, summary, before)
+    print(f"{end}\nRun next: {shlex.join(evaluate)}")
 
+
+def launch(settings, arguments, summary, before):
+    """Start TensorFlow, train, and return what there is to say of the network that is kept.
+
+    before: config.json of the training that goes on, None for a new one.
+    """
     start_tensorflow()
     import tensorflow as tf
 
@@ -531,12 +534,11 @@ def main():
     )
     rows = train(settings, arguments, machine, strategy)
     best = best_row(rows)
-    print(
-        f"{folder / 'unet.keras'}: epoch {best['epoch']} of phase {best['phase']}, validation"
-        f" Dice {best['val_dice_score']:.3f} (mean over {pairs['validation']} images, threshold"
-        f" {THRESHOLD}), loss {best['val_loss']:.3f};"
-        f" {sum(row['seconds'] for row in rows) / 60:.1f} minutes for {len(rows)} epochs\n"
-        f"Run next: {shlex.join(evaluate)}"
+    return (
+        f"{Path(arguments.checkpoints) / 'unet.keras'}: epoch {best['epoch']} of phase"
+        f" {best['phase']}, validation Dice {best['val_dice_score']:.3f} (mean over"
+        f" {pairs['validation']} images, threshold {THRESHOLD}), loss {best['val_loss']:.3f};"
+        f" {sum(row['seconds'] for row in rows) / 60:.1f} minutes for {len(rows)} epochs"
     )
 
 
