@@ -48,7 +48,7 @@ BATCH_SIZE = 32
 FILTERS = (16, 32, 64)
 STEPS = {16: 22, 32: 6, 64: 2}  # of one measurement, by filters: a few seconds
 REPETITIONS = 5
-SCORES = {0.80: (20, 120), 0.83: (20, 300)}  # validation Dice: epochs to get there, and the goal
+SCORES = {0.80: (10, 120), 0.83: (20, 300)}  # validation Dice: epochs to get there, and the goal
 
 
 # The contenders: each sets itself up and returns a function that does some work and tells how many

@@ -71,9 +71,11 @@ def test_each_phases_loss_has_its_own_axes(tmp_path, monkeypatch):
     assert all(axes.get_xlabel() == "epoch" for axes in panels.values())
 
 
-def test_the_first_phases_axis_names_the_dice_loss_that_is_in_it(tmp_path, monkeypatch):
-    panels = drawn_curves(monkeypatch, tmp_path / "curves.png", make_rows([0.1]), dice_weight=0.5)
-    assert next(iter(panels)) == "binary cross-entropy\n+ 0.5 x Dice loss"
+@pytest.mark.parametrize(("weight", "words"), [(0.5, "0.5 x Dice loss"), (1, "Dice loss")])
+def test_the_first_phases_axis_names_its_dice_loss(weight, words, tmp_path, monkeypatch):
+    path = tmp_path / "curves.png"
+    panels = drawn_curves(monkeypatch, path, make_rows([0.1]), dice_weight=weight)
+    assert next(iter(panels)) == f"binary cross-entropy\n+ {words}"
 
 
 def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):

@@ -72,7 +72,8 @@ def save_curves(path, rows, threshold, dice_weight):
     rows: as from `read_history`, one or more; threshold: that of their Dice, 0 to 1; dice_weight:
     of the Dice loss in the first phase's, 0 for none.
     """
-    added = f"\n+ {dice_weight:g} x Dice loss" if dice_weight else ""
+    times = "" if dice_weight == 1 else f"{dice_weight:g} x "
+    added = f"\n+ {times}Dice loss" if dice_weight else ""
     losses = {"bce": f"binary cross-entropy{added}", "dice": "Dice loss"}
     phases = [phase for phase in losses if any(row["phase"] == phase for row in rows)]
     figure = Figure((8, 6), layout="constrained")
