@@ -157,8 +157,11 @@ class Bench:
 
 
 def same(folder, reference):
-    """Raise FaultError unless two folders hold the same, but for dates and durations."""
-    names, expected = ({path.name for path in each.iterdir()} for each in (folder, reference))
+    """Raise FaultError unless two folders hold the same, but for durations and threads' order."""
+    names, expected = (
+        {str(path.relative_to(each)) for path in each.rglob("*") if path.is_file()}
+        for each in (folder, reference)
+    )
     if names != expected:
         raise FaultError(f"{folder.name} holds {sorted(names ^ expected)} besides or not at all")
     for name in sorted(names):
@@ -175,6 +178,8 @@ def content(path):
     if path.name == "history.csv":
         with open(path, newline="") as file:
             return [row | {"seconds": None} for row in csv.DictReader(file)]
+    if path.name == "written.jsonl":
+        return sorted(path.read_text().splitlines())
     if path.name == "metrics.json":
         return json.loads(path.read_text())["metrics"]
     return path.read_bytes()
@@ -212,7 +217,7 @@ def kill(bench, draw, kinds):
 def fill(bench, draw, kinds):
     """Let the files of a script grow to a random size only, and then as they like."""
     command, folder, reference = scene(bench, draw, kinds)
-    largest = max(path.stat().st_size for path in reference.iterdir())
+    largest = max(path.stat().st_size for path in reference.rglob("*"))
     limit = int(10 ** draw.uniform(3.5, np.log10(1.2 * largest)))
     ended = bench.run(*command, limit=limit)
     if ended.status and not ("File too large" in ended.errors and str(folder) in ended.errors):
@@ -300,13 +305,14 @@ def damage(bench, draw, kinds):
         path.mkdir()
     elif how != "gone":
         path.write_bytes(DAMAGES[how](whole, draw))
+    scored = folder / "scored/per_image.csv"  # the report names the data and the network
     command, reference = {
         "data": [
             (bench.train(case / "new", data=case / where), folder / "trained"),
-            (bench.evaluate(case / "new", data=case / where), folder / "scored"),
+            (bench.evaluate(case / "new", data=case / where), scored),
         ],
         "trained": [
-            (bench.evaluate(case / "new", network=case / where), folder / "scored"),
+            (bench.evaluate(case / "new", network=case / where), scored),
             (bench.train(case / "new", start=case / where), None),
         ],
         "midway": [(bench.train(case / where), folder / "trained")],
@@ -317,7 +323,10 @@ def damage(bench, draw, kinds):
         raise FaultError("Python objects were unpickled")
     if ended.status and path.name not in ended.errors and path.parent.name not in ended.errors:
         raise FaultError(f"{path.name} is not named: {ended.errors}")
-    if not ended.status and reference:
+    if not ended.status and reference == scored:
+        if content(case / "new" / scored.name) != content(scored):
+            raise FaultError("other scores than undisturbed")
+    elif not ended.status and reference:
         same(case / where if where == "midway" else case / "new", reference)
     return f"{where}/{path.name}, {how}", "refused in a line" if ended.status else "did without"
 

@@ -151,6 +151,39 @@ def test_whoever_stops_a_script_reads_a_line(name, status):
     assert process.returncode == status
 
 
+LOST = {
+    "a callback of Python's own": "weakref.finalize(Stopped(), wait); print('lost', flush=True)",
+    "a library that goes on": "try: wait()\n except BaseException: int(None)",
+}
+
+
+@pytest.mark.parametrize("code", LOST.values(), ids=LOST)
+def test_a_stop_that_somebody_swallows_is_one_all_the_same(code):
+    script = f"""
+import time, weakref
+from utils.files import run
+class Stopped: pass
+def wait():
+    print("begun", flush=True)
+    time.sleep(60)
+def main():
+ {code}
+ time.sleep(60)
+run(main, "stopped; go on")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "begun\n"
+    process.terminate()
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (143, "-c: stopped; go on\n")
+
+
 def test_a_script_under_nohup_outlives_its_terminal():
     process = subprocess.Popen(
         ["nohup", sys.executable, "-c", WAITING, "0.5"],

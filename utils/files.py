@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -46,12 +47,18 @@ def run(main, interrupted="interrupted"):
         stops.append(number)
         raise KeyboardInterrupt
 
+    def lost(unraisable):  # what a callback of Python's own meets, such as a weakref's, is lost
+        if unraisable.exc_type is not KeyboardInterrupt:
+            sys.__unraisablehook__(unraisable)
+        else:
+            threading.Timer(0.1, os.kill, (os.getpid(), stops[-1])).start()
+
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, stop)
             caught.append(number)
-    message = None
+    message, sys.unraisablehook = None, lost
     try:
         main()
     except InputError as error:
@@ -64,9 +71,14 @@ def run(main, interrupted="interrupted"):
         message, status = f"{place}: {error.strerror or error}; see to it and run again", 2
     except KeyboardInterrupt:
         message, status = interrupted, 128 + stops[-1]
+    except Exception:
+        if not stops:
+            raise
+        message, status = interrupted, 128 + stops[-1]  # a library has made an error of it
     finally:  # there is nothing left to stop
         for number in caught:
             signal.signal(number, signal.SIG_IGN)
+        sys.unraisablehook = sys.__unraisablehook__
     if message:
         sys.exit(fail(message, status))
 
