@@ -357,6 +357,16 @@ def test_a_png_that_lacks_what_its_chunks_claim_is_not_given_to_the_decoder(data
         decode_image(data, "a", cv2.IMREAD_COLOR_RGB)
 
 
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_takes_minutes(progressive):
+    flags = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    data = cv2.imencode(".jpg", shaded(64, 64)[0], flags)[1].tobytes()
+    assert decode_image(data, "a", cv2.IMREAD_COLOR_RGB).shape == (64, 64, 3)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    with pytest.raises(InputError, match="a: a JPEG of more than 50 scans, which take too long"):
+        decode_image(data[:-2] + 50 * last + data[-2:], "a", cv2.IMREAD_COLOR_RGB)
+
+
 def test_what_follows_a_whole_png_is_left_alone():
     for data in (WHOLE, WHOLE + b"more"):
         assert decode_image(data, "a", cv2.IMREAD_COLOR_RGB).shape == (2, 3, 3)

@@ -17,6 +17,7 @@ PICTURE_SUFFIXES = {
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 MAX_BYTES = 50_000_000  # of a picture's file; two threads hold a picture's and a mask's each
+MAX_SCANS = 50  # of a progressive JPEG, which usually has 10; each takes as long as a whole picture
 HALF = 128  # a mask's pixel is polyp from this value on
 GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
@@ -103,6 +104,10 @@ def decode_image(data, file, flags):
         raise InputError(f"{file}: is empty (zero bytes); replace or remove it")
     if data.startswith(JPEG) and b"\xff\xd9" not in data[len(data) // 2 :]:
         raise InputError(f"{file}: a JPEG that is cut off; replace or remove it")
+    if data.startswith(JPEG) and data.count(b"\xff\xda") > MAX_SCANS:  # nothing else holds these
+        raise InputError(
+            f"{file}: a JPEG of more than {MAX_SCANS} scans, which take too long; save it anew"
+        )
     if data.startswith(PNG) and lacks_chunks(data):
         raise InputError(f"{file}: a PNG that is cut off or damaged; replace or remove it")
     turn = ONE_AT_A_TIME if data.startswith(JPEG_2000) else contextlib.nullcontext()
