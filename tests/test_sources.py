@@ -303,7 +303,7 @@ def test_a_damaged_jpeg_is_named_and_the_decoders_are_silent(kind, folders, capf
 
 def test_an_unreadable_pair_is_refused_in_silence(folders, capfd):
     os.truncate(folders[0] / "05.png", 500)
-    assert_refused(lambda: folder_source(*folders), "05.png: not a picture that OpenCV can decode")
+    assert_refused(lambda: folder_source(*folders), "05.png: a PNG that is cut off or damaged")
     assert capfd.readouterr().err == ""
 
 

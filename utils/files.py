@@ -193,10 +193,12 @@ def write_beside(path):
 def lock_folder(folder):
     """Hold a folder, made if it is missing, against a second process that would write there too.
 
+    One that was made goes again if nothing has come to be in it.
     The lock goes with the process, however that ends. Raises InputError if another holds it, or
     the folder cannot be made.
     """
     folder = Path(folder)
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open_lock(folder)
@@ -211,6 +213,9 @@ def lock_folder(folder):
         yield
     finally:
         os.close(lock)
+        if new:
+            with suppress(OSError):  # of one that holds something
+                folder.rmdir()
 
 
 def open_lock(folder):
