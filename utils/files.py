@@ -69,12 +69,10 @@ def run(main, interrupted="interrupted"):
     except OSError as error:
         place = error.filename or "standard output"  # whose write names no file
         message, status = f"{place}: {error.strerror or error}; see to it and run again", 2
-    except KeyboardInterrupt:
-        message, status = interrupted, 128 + stops[-1]
-    except Exception:
+    except (KeyboardInterrupt, Exception):
         if not stops:
             raise
-        message, status = interrupted, 128 + stops[-1]  # a library has made an error of it
+        message, status = interrupted, 128 + stops[-1]  # a library may have made an error of it
     finally:  # there is nothing left to stop
         for number in caught:
             signal.signal(number, signal.SIG_IGN)
@@ -193,9 +191,8 @@ def write_beside(path):
 def lock_folder(folder):
     """Hold a folder, made if it is missing, against a second process that would write there too.
 
-    One that was made goes again if nothing has come to be in it.
-    The lock goes with the process, however that ends. Raises InputError if another holds it, or
-    the folder cannot be made.
+    A folder that was made goes again if nothing has come to be in it. The lock goes with the
+    process, however that ends. Raises InputError if another holds it, or the folder cannot be made.
     """
     folder = Path(folder)
     new = not folder.exists()

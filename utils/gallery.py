@@ -53,11 +53,10 @@ a { color: var(--strong); }
 nav a { margin-right: 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-caption { text-align: left; padding-bottom: .3rem; }
+caption { text-align: left; padding-bottom: .3rem; font-weight: 600; }
 th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; font-variant-numeric: tabular-nums; }
 td:not(:last-child) { white-space: nowrap; }
-caption { font-weight: 600; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
 .figures img { max-width: 100%; height: auto; }
 .controls { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center;
