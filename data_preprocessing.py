@@ -47,6 +47,7 @@ from utils.files import (
     InputError,
     Progress,
     file_sha256,
+    named_path,
     one_line,
     parallel,
     replace_files,
@@ -277,16 +278,26 @@ def parse_arguments():
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--archive", metavar="FILE", help="a local copy of the archive")
-    source.add_argument("--images", metavar="DIR", help="your own pictures; takes --masks too")
+    source.add_argument(
+        "--archive", type=named_path, metavar="FILE", help="a local copy of the archive"
+    )
+    source.add_argument(
+        "--images", type=named_path, metavar="DIR", help="your own pictures; takes --masks too"
+    )
     source.add_argument("--demo", action="store_true", help="draw synthetic pairs")
-    parser.add_argument("--masks", metavar="DIR", help="your own masks, of the pictures' names")
+    parser.add_argument(
+        "--masks", type=named_path, metavar="DIR", help="your own masks, of the pictures' names"
+    )
     splits = parser.add_mutually_exclusive_group()
-    splits.add_argument("--splits", metavar="FILE", help=f"CSV: {','.join(SPLIT_COLUMNS)}")
+    splits.add_argument(
+        "--splits", type=named_path, metavar="FILE", help=f"CSV: {','.join(SPLIT_COLUMNS)}"
+    )
     splits.add_argument("--regroup", action="store_true", help="group and split HyperKvasir anew")
     splits.add_argument("--agreement", action="store_true", help="compare doubled frames' masks")
     parser.add_argument("--fold", metavar="K", type=int, help="the fold that is the test split")
-    parser.add_argument("--data", metavar="DIR", default=DATA_DIR, help="default: %(default)s")
+    parser.add_argument(
+        "--data", type=named_path, metavar="DIR", default=DATA_DIR, help="default: %(default)s"
+    )
     add_mask_arguments(parser)
     arguments = parser.parse_args()
     check_mask_arguments(parser, arguments)

@@ -58,7 +58,7 @@ from utils.figures import (
     save_reliability,
     save_sensitivity_by_size,
 )
-from utils.files import InputError, Progress, fail, input_errors, run
+from utils.files import InputError, Progress, fail, input_errors, named_path, run
 from utils.films import segment_film
 from utils.gallery import gallery_names, save_gallery
 from utils.labelled import PreparedPictures, SourcePictures
@@ -354,20 +354,30 @@ def parse_arguments():
     usage = "%(prog)s [PICTURE_OR_FOLDER ...] [options]"  # not behind --checkpoints
     parser = argparse.ArgumentParser(usage=usage, description=__doc__.splitlines()[0])
     parser.add_argument(
-        "pictures", nargs="*", metavar="PICTURE_OR_FOLDER", help="your own, films too"
+        "pictures",
+        nargs="*",
+        type=named_path,
+        metavar="PICTURE_OR_FOLDER",
+        help="your own, films too",
     )
-    parser.add_argument("--list", metavar="FILE", help="of their paths, one a line; - for stdin")
+    parser.add_argument(
+        "--list", type=named_path, metavar="FILE", help="of their paths, one a line; - for stdin"
+    )
     parser.add_argument(
         "--probabilities", action="store_true", help="leave those of your own pictures too"
     )
-    show = {"metavar": "DIR", "help": "default: %(default)s"}
+    show = {"type": named_path, "metavar": "DIR", "help": "default: %(default)s"}
     parser.add_argument("--data", default=DATA_DIR, **show)
     parser.add_argument("--split", choices=(*SPLITS, "all"), help="default: test")
-    parser.add_argument("--images", metavar="DIR", help="labelled, with --masks; not prepared")
-    parser.add_argument("--masks", metavar="DIR", help="of the pictures' names")
-    parser.add_argument("--archive", metavar="FILE", help="a zip of such pictures and masks")
+    parser.add_argument(
+        "--images", type=named_path, metavar="DIR", help="labelled, with --masks; not prepared"
+    )
+    parser.add_argument("--masks", type=named_path, metavar="DIR", help="of the pictures' names")
+    parser.add_argument(
+        "--archive", type=named_path, metavar="FILE", help="a zip of such pictures and masks"
+    )
     add_mask_arguments(parser)
-    networks = {"nargs": "+", "action": "extend", "metavar": "DIR"}
+    networks = {"nargs": "+", "action": "extend", "type": named_path, "metavar": "DIR"}
     parser.add_argument(
         "--checkpoints",
         **networks,

@@ -36,6 +36,7 @@ from utils.files import (
     file_sha256,
     input_errors,
     lock_folder,
+    named_path,
     reading,
     run,
     write_beside,
@@ -472,10 +473,16 @@ def parse_arguments():
     )
     parser.add_argument("--batch-size", type=whole_number(1), **default(BATCH_SIZE))
     parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=SEED, **show)
-    parser.add_argument("--data", metavar="DIR", default=DATA_DIR, **show)
-    parser.add_argument("--checkpoints", metavar="DIR", default=CHECKPOINTS_DIR, **show)
+    parser.add_argument("--data", type=named_path, metavar="DIR", default=DATA_DIR, **show)
     parser.add_argument(
-        "--from", metavar="DIR", dest="start", help="begin with the network of another training"
+        "--checkpoints", type=named_path, metavar="DIR", default=CHECKPOINTS_DIR, **show
+    )
+    parser.add_argument(
+        "--from",
+        type=named_path,
+        metavar="DIR",
+        dest="start",
+        help="begin with the network of another training",
     )
     parser.add_argument("--fresh", action="store_true", help="start over")
     arguments = parser.parse_args()

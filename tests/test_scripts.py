@@ -12,6 +12,9 @@ import keras
 import numpy as np
 import pytest
 
+import data_preprocessing
+import evaluation
+import train
 from shell import ROOT, TINY, assert_mistake, command, read_rows, run_script
 
 
@@ -138,6 +141,25 @@ def test_impossible_numbers_are_refused(arguments):
     done = run_script("train.py", *arguments)
     assert done.returncode == 2
     assert arguments[0].lstrip("-") in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("script", "flags"),
+    [
+        (data_preprocessing, ["--archive", "--images", "--masks", "--splits", "--data"]),
+        (train, ["--data", "--checkpoints", "--from"]),
+        (evaluation, ["--list", "--images", "--masks", "--archive", "--checkpoints", "--compare"]),
+        (evaluation, ["--data", "--results", "PICTURE_OR_FOLDER"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_empty_path_is_refused(script, flags, monkeypatch, capsys):
+    for flag in flags:
+        given = [flag, ""] if flag.startswith("--") else [""]
+        monkeypatch.setattr(sys, "argv", [script.__name__, *given])
+        with pytest.raises(SystemExit):
+            script.parse_arguments()
+        assert f"argument {flag}: is empty" in capsys.readouterr().err
 
 
 def test_evaluation_scores_the_test_split(demo, trained, tmp_path):

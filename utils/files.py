@@ -1,5 +1,6 @@
 """Files and the command line: errors in a line, writing beside, folders, progress, threads."""
 
+import argparse
 import errno
 import hashlib
 import os
@@ -97,6 +98,13 @@ def fail(message, status):
     with suppress(BrokenPipeError):  # `2>&1 | head`: then the status alone tells
         print(f"{Path(sys.argv[0]).name}: {one_line(message)}", file=sys.stderr)
     return status
+
+
+def named_path(text):
+    """Return a path of the command line as it is: an argparse type that refuses an empty one."""
+    if not text:  # "$FOLDER" where that is not set
+        raise argparse.ArgumentTypeError("is empty; name a file or a folder")
+    return text
 
 
 def one_line(text):
