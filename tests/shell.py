@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from utils.dataset import SPLITS, Split
+from utils.pictures import reduce_picture
+from utils.prediction import enlarge
 
 ROOT = Path(__file__).parents[1]
 PATHS = [str(ROOT / "tests/offline"), os.environ.get("PYTHONPATH")]
@@ -53,6 +55,15 @@ def make_pair(number, height=40, width=50):
     mask = np.zeros((height, width), np.uint8)
     mask[5 : 15 + number, 10 : 20 + number] = 255
     return random.integers(0, 256, (height, width, 3), np.uint8), mask
+
+
+def segment_picture(predict, picture, size, threshold):
+    """Segment a picture at its own size, as evaluation.py should; (height, width) uint8, 0, 255.
+
+    picture: (height, width, 3) uint8, RGB.
+    """
+    probability = enlarge(predict(reduce_picture(picture, size)[None])[0], picture.shape)
+    return (probability >= threshold).astype(np.uint8) * np.uint8(255)
 
 
 def zip_folders(folders, path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model import build_unet
-from shell import ROOT
+from shell import ROOT, segment_picture
 from utils.checkpoints import Networks
 from utils.demo import draw_demo_pair
 from utils.files import InputError
@@ -17,9 +17,9 @@ from utils.prediction import (
     average_networks,
     average_views,
     describe_prediction,
+    enlarge,
     make_predictor,
     scale_predictor,
-    segment_picture,
     view,
     view_back,
 )
@@ -43,18 +43,14 @@ def test_the_predictor_is_traced_once_for_batches_of_any_length():
     assert len(traces) == 1
 
 
-def test_a_picture_is_segmented_at_its_own_size():
-    def left_half(pictures):
-        assert pictures.shape == (1, 32, 32, 3)
-        probabilities = np.zeros((1, 32, 32, 1), np.float32)
-        probabilities[:, :, :16] = 1
-        return probabilities
-
-    mask = segment_picture(left_half, np.zeros((90, 200, 3), np.uint8), 32, 0.5)
-    assert mask.shape == (90, 200)
-    assert set(np.unique(mask)) == {0, 255}
-    assert (mask[:, :98] == 255).all()
-    assert (mask[:, 102:] == 0).all()
+def test_probabilities_are_enlarged_to_a_pictures_own_size():
+    left_half = np.zeros((32, 32, 1), np.float32)
+    left_half[:, :16] = 1
+    enlarged = enlarge(left_half, (90, 200, 3))
+    assert enlarged.shape == (90, 200)
+    assert (enlarged[:, :96] == 1).all()
+    assert ((enlarged[:, 97:103] > 0) & (enlarged[:, 97:103] < 1)).all()
+    assert (enlarged[:, 104:] == 0).all()
 
 
 def test_two_networks_are_averaged_by_hand():

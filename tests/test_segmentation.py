@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import evaluation
+from shell import segment_picture
 from utils.checkpoints import Networks
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.films import segment_film
 from utils.pictures import reduce_pair
-from utils.prediction import segment_picture
 from utils.results import Results
 from utils.segmentation import (
     BATCH_PIXELS,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import cv2
 
 from utils.files import InputError, Progress
+from utils.pictures import reduce_picture
 from utils.segmentation import (
     draw_polyps,
     in_order,
@@ -15,7 +16,6 @@ from utils.segmentation import (
     open_table,
     polyp_rows,
     predict_stream,
-    reduce_picture,
 )
 
 FRAMES_AHEAD = 8  # read while the network is at work

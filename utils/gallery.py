@@ -8,15 +8,11 @@ import cv2
 import numpy as np
 
 from utils.cases import outlined_rows
-from utils.figures import BLUE, SKY, YELLOW
+from utils.figures import BLUE, SKY, YELLOW, encode_jpeg
 from utils.files import parallel
 from utils.polyps import SIZE_ENDS
 from utils.report import report_tables
 
-JPEG_QUALITY = [
-    *(cv2.IMWRITE_JPEG_QUALITY, 90),
-    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-]
 # Of the figures that may stand in the folder, for those who cannot see them
 FIGURES = {
     "predictions.png": "Best, median and worst cases: picture, mask, prediction, outlines of both",
@@ -164,8 +160,7 @@ def save_gallery(results, report, pictures, table, predictions):
     def save_card(row):
         (drawn,) = outlined_rows(pictures, predictions, [row])[3]
         with results.write(card_name(row)) as beside:
-            bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
-            beside.write_bytes(cv2.imencode(".jpg", bgr, JPEG_QUALITY)[1])
+            beside.write_bytes(encode_jpeg(drawn, 90))
         return drawn.shape[:2]
 
     shapes = list(parallel(save_card, range(len(predictions))))

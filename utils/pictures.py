@@ -247,9 +247,16 @@ def reduce_pair(picture, mask, size):
     returns them. Returns (size, size, 3) uint8 and (size, size, 1) uint8, 0 or 1: of the reduced
     mask, half a pixel's area decides.
     """
-    picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA)
-    return picture, (mask >= HALF).astype(np.uint8)[..., None]
+    mask = reduce_picture(mask, size)
+    return reduce_picture(picture, size), (mask >= HALF).astype(np.uint8)[..., None]
+
+
+def reduce_picture(picture, size):
+    """Return a picture, or a mask, of size x size pixels, each the mean of the area that it covers.
+
+    picture: (height, width) or (height, width, channels) uint8. A smaller one is enlarged.
+    """
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def binary_mask(mask, file, lossy, value=None):

@@ -75,17 +75,6 @@ def scale_predictor(predict, temperature):
     return lambda pictures: scale_probabilities(predict(pictures), temperature).astype(np.float32)
 
 
-def segment_picture(predict, picture, size, threshold):
-    """Segment a picture at its own size.
-
-    picture: (height, width, 3) uint8, RGB. It is reduced to `size` by area interpolation, and the
-    probabilities are enlarged again. Returns (height, width) uint8, 0 or 255.
-    """
-    reduced = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-    probability = enlarge(predict(reduced[None])[0], picture.shape)
-    return (probability >= threshold).astype(np.uint8) * np.uint8(255)
-
-
 def enlarge(probability, shape):
     """Return a predicted (size, size, 1) probability at a picture's `shape`, height first.
 

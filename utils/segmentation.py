@@ -11,20 +11,22 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 
-from utils.figures import YELLOW, outline
+from utils.figures import YELLOW, encode_jpeg, outline
 from utils.files import InputError, Progress, hold_back_stderr, read_file
-from utils.pictures import decode_image, is_damaged, is_picture, read_bytes, tells_damage
+from utils.pictures import (
+    decode_image,
+    is_damaged,
+    is_picture,
+    read_bytes,
+    reduce_picture,
+    tells_damage,
+)
 from utils.polyps import label_regions
 from utils.prediction import enlarge
 from utils.results import OWN_TABLE
 
 FILM_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 BATCH_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
-# Colours as fine as light, or thin outlines would turn grey
-JPEG_QUALITY = [
-    *(cv2.IMWRITE_JPEG_QUALITY, 95),
-    *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-]
 
 # Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
 COLUMNS = (
@@ -191,11 +193,6 @@ def draw_polyps(picture, probability, threshold):
     return probability, mask, outline(picture, outlined, scale=1)
 
 
-def reduce_picture(picture, size):
-    """Return a picture, (height, width, 3) uint8, at the network's size, as in `reduce_pair`."""
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
-
-
 def segment_pictures(files, predictor, threshold, batch_size, results, probabilities):
     """Segment pictures at their own size; return how many, how many without a polyp, and failures.
 
@@ -225,17 +222,20 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
             else:
                 yield item
 
-    def save(name, suffix, image, *options):
-        with results.write(name + suffix) as beside:
-            beside.write_bytes(cv2.imencode(suffix, image, *options)[1])
+    def save(name, encoded):
+        with results.write(name) as beside:
+            beside.write_bytes(encoded)
+
+    def png(image):
+        return cv2.imencode(".png", image)[1]
 
     def finish(name, picture, probability):
         probability, mask, drawn = draw_polyps(picture, probability, threshold)
-        save(f"masks/{name}", ".png", mask * np.uint8(255))
-        save(f"overlays/{name}", ".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), JPEG_QUALITY)
+        save(f"masks/{name}.png", png(mask * np.uint8(255)))
+        save(f"overlays/{name}.jpg", encode_jpeg(drawn, 95))
         if probabilities:
             levels = cv2.convertScaleAbs(probability, alpha=255)
-            save(f"probabilities/{name}", ".png", levels)
+            save(f"probabilities/{name}.png", png(levels))
         return name, polyp_rows(mask, probability)
 
     with (
