@@ -14,7 +14,8 @@ class Handler(BaseHTTPRequestHandler):
     """Serve the server's `content` with ranges; its `plan` says what each request meets instead.
 
     A number below 600 is a status, a greater one the bytes after which it breaks off; an address
-    is where it redirects to. The last item of the plan stays.
+    is where it redirects to, "endless redirect" with a body that has no end. The last item of the
+    plan stays.
     """
 
     def do_GET(self):
@@ -25,6 +26,13 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(what, int) and what < 600:
             self.send_error(what)
             return
+        if what == "endless redirect":
+            self.send_response(302)
+            self.send_header("Location", self.server.url)
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    self.wfile.write(bytes(1 << 20))
         if isinstance(what, str) and ":" in what:
             self.send_response(302)
             self.send_header("Location", what)

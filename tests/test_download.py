@@ -175,6 +175,21 @@ def test_a_redirect_to_another_place_is_followed_and_a_ring_is_not(server, path)
     assert_ways_on(error, "TooManyRedirects")
 
 
+def test_what_a_redirect_sends_beside_is_not_read(server, path):
+    server.plan = ["endless redirect", "whole"]
+    download(server, path)
+    assert_downloaded(path)
+
+
+@pytest.mark.parametrize("target", ["https://[bad", "http://\xff:x/"])
+def test_a_redirect_to_what_is_no_address_is_refused_at_once(server, path, target):
+    server.plan = [target]
+    with pytest.raises(InputError) as error:
+        download(server, path)
+    assert_ways_on(error, server.url)
+    assert len(server.ranges) == 1
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """Return a file with a key and a certificate for 127.0.0.1, signed by itself alone."""

@@ -83,6 +83,9 @@ def fetch(url, part, size):
                 raise InputError(f"{url}: {problem}; {OTHER_WAYS}") from error
             if isinstance(error, (ValueError, requests.TooManyRedirects)):  # no address, or a ring
                 raise InputError(f"{url}: {problem}; {OTHER_WAYS}") from error
+        except ValueError as error:  # of a header that is none
+            problem = "the server's answer is none that a server gives"
+            raise InputError(f"{url}: {problem}; {OTHER_WAYS}") from error
         grown = part.exists() and part.stat().st_size > have
         failures = 1 if grown else failures + 1
         if failures >= ATTEMPTS:
@@ -140,8 +143,12 @@ def fetch_rest(url, part, have, size, progress):
 
 
 def check_redirect(response, *_, **__):
-    """Raise InputError for a response that redirects from https to less, or to no server at all."""
+    """Raise InputError for a response that redirects from https to less, or to no server at all.
+
+    Its body is not read: it may be without end.
+    """
     if response.is_redirect:
+        response.close()
         target = urljoin(response.url, response.headers["Location"])
         before, after = (urlsplit(address).scheme for address in (response.url, target))
         if after != "https" and (after, before) != ("http", "http"):
