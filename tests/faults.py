@@ -295,7 +295,7 @@ def damage(bench, draw, kinds):
     where = draw.choice(["data", "trained", "midway"])
     shutil.copytree(folder / where, case / where)
     files = sorted(path for path in (case / where).rglob("*") if path.is_file())
-    read = [path for path in files if path.suffix != ".png" and path.parent.name != "part.resume"]
+    read = [path for path in files if path.suffix != ".png" and path.parent.name != ".part.resume"]
     path = draw.choice(read)
     whole, how = path.read_bytes(), draw.choice(list(DAMAGES))
     if how == "flipped" and path.suffix not in (".keras", ".npz"):

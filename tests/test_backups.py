@@ -137,8 +137,8 @@ def test_two_damaged_backups_change_nothing(network, folder, capsys):
 
 
 def test_backups_go_all_at_once_and_what_a_kill_has_left_of_them_too(folder):
-    (folder / "part.resume").mkdir()
-    (folder / "part.resume/bce-00009.npz").touch()
+    (folder / ".part.resume").mkdir()
+    (folder / ".part.resume/bce-00009.npz").touch()
     room.drop_backups(folder)
     assert list(folder.iterdir()) == []
     room.drop_backups(folder)

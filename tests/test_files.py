@@ -1,5 +1,6 @@
 """Being stopped, locking a folder, replacing its files at once, whole, and nothing else."""
 
+import math
 import os
 import shlex
 import signal
@@ -12,6 +13,7 @@ from shell import OFFLINE, ROOT, assert_mistake, full_disk, no_rights
 from utils.files import (
     PART,
     InputError,
+    Progress,
     fail,
     lock_folder,
     one_line,
@@ -310,11 +312,10 @@ def test_a_signal_after_the_end_changes_nothing():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def run_in_shell(code, redirection):
+def run_in_shell(code, redirection, **environment):
     line = f"{shlex.join([sys.executable, '-c', code])} {redirection}"
-    return subprocess.run(
-        ["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    how = {"cwd": ROOT, "env": os.environ | environment}
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, **how)
 
 
 @pytest.mark.parametrize("readers", ["| head -1", "2>&1 | head -1"])
@@ -340,6 +341,55 @@ def test_what_a_caller_has_closed_takes_no_file_and_stops_nothing(closed, output
     done = run_in_shell(code, closed)
     assert (done.returncode, done.stdout, done.stderr) == (0, output, errors)
     assert (tmp_path / "file").read_text() == "whole"
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped():
+    code = "from utils.files import run\nrun(lambda: print('d\\udce4 息'))"
+    for encoding, shown in (("utf-8", "d\\udce4 息"), ("ascii", "d\\udce4 \\u606f")):
+        done = run_in_shell(code, "", PYTHONIOENCODING=encoding)
+        assert (done.returncode, done.stdout.strip(), done.stderr) == (0, shown, "")
+
+
+def test_output_that_finds_no_room_at_the_end_is_told_of():
+    code = "from utils.files import run\nrun(lambda: print('said'))"
+    done = run_in_shell(code, ">/dev/full", PYTHONUNBUFFERED="")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "standard output: No space left on device" in line
+
+
+def test_files_whose_names_differ_by_a_prefix_are_written_side_by_side(tmp_path):
+    (tmp_path / "part.a.png").write_text("another")
+    with write_beside(tmp_path / "a.png") as beside:
+        beside.write_text("this")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "part.a.png": "another",
+        "a.png": "this",
+    }
+
+
+def test_a_lock_on_a_folder_that_another_process_removed_is_none(tmp_path, monkeypatch):
+    import fcntl
+
+    def lose(lock, how):
+        (tmp_path / "new").rmdir()
+        (tmp_path / "new").mkdir()
+
+    monkeypatch.setattr(fcntl, "flock", lose)
+    with (
+        pytest.raises(InputError, match="another process is at work"),
+        lock_folder(tmp_path / "new"),
+    ):
+        pass
+
+
+def test_progress_without_a_known_end_counts_and_ends_its_line(capsys, monkeypatch):
+    progress = Progress("frames", math.inf)
+    progress.terminal, progress.shown = True, -1
+    progress.advance(10)
+    progress.end()
+    progress.end()
+    assert capsys.readouterr().out == "\rframes: 10, 0 s\n"
 
 
 def test_scripts_are_run_without_a_network():

@@ -36,9 +36,9 @@ def test_an_earlier_runs_results_go_with_a_line(folder, capsys):
     run_with(folder, {"metrics.json": "{}", "metrics.md": "#"})
     assert held(folder) == ["metrics.json", "metrics.md"]
     assert not (folder / "masks").exists()
-    assert capsys.readouterr().out == f"{folder}: removed 3 of an earlier run's files\n"
-    run_with(folder, {"metrics.json": "[]", "metrics.md": "##"})  # all of them are renewed
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"{folder}: 3 of an earlier run's files are replaced\n"
+    run_with(folder, {"metrics.json": "[]", "metrics.md": "##"})
+    assert capsys.readouterr().out == f"{folder}: 2 of an earlier run's files are replaced\n"
     assert (folder / "metrics.md").read_text() == "##"
 
 
@@ -50,11 +50,15 @@ def test_what_no_run_wrote_stays_and_is_told_of(folder, capsys):
     assert held(folder) == ["masks/a.png", "metrics.json", "notes.txt"]
     out = capsys.readouterr().out.splitlines()
     assert out == [
-        f"{folder}: removed 1 of an earlier run's files",
+        f"{folder}: 1 of an earlier run's files are replaced",
         f"Beware: {folder}/masks/a.png stays, but is none of this run's results",
     ]
-    run_with(folder, {"masks/a.png": "3"})
-    assert (folder / "masks/a.png").read_text() == "3"
+    with pytest.raises(
+        InputError, match=r"masks/a\.png: was changed since a run wrote it.*--results"
+    ):
+        run_with(folder, {"masks/a.png": "3"})
+    assert (folder / "masks/a.png").read_text() == "corrected by hand"
+    assert held(folder) == ["masks/a.png", "metrics.json", "notes.txt"]
 
 
 def test_results_of_a_version_without_a_list_are_told_of(folder, capsys):

@@ -13,7 +13,7 @@ KEPT = 2  # of each phase: one may be damaged while nobody looks
 
 def backups(folder, phase):
     """Return the epochs and the files of a phase's backups, the newest first."""
-    paths = sorted((folder / RESUME).glob(f"{phase}-*.npz"), reverse=True)
+    paths = sorted((folder / RESUME).glob(f"{phase}-{5 * '[0-9]'}.npz"), reverse=True)
     return [(int(path.stem.removeprefix(f"{phase}-")), path) for path in paths]
 
 
@@ -73,7 +73,7 @@ def read_backup(path, targets):
 
 def drop_backups(folder):
     """Remove the backups of a training that has ended, all at once: no kill leaves a part."""
-    gone = folder / f"part.{RESUME}"
+    gone = folder / f".part.{RESUME}"
     shutil.rmtree(gone, ignore_errors=True)
     if (folder / RESUME).exists():
         os.replace(folder / RESUME, gone)

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import hashlib
+import math
 import os
 import shutil
 import signal
@@ -62,13 +63,17 @@ def run(main, interrupted="interrupted"):
     message, sys.unraisablehook = None, lost
     try:
         main()
+        sys.stdout.flush()  # at its own end Python would say nothing of a full disk, or a traceback
     except InputError as error:
         message, status = error, 2
     except BrokenPipeError:
         message, status = "stopped, for nobody reads its output any more", 141  # SIGPIPE
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python still wants to write
+        give_up_stdout()
     except OSError as error:
-        place = error.filename or "standard output"  # whose write names no file
+        unnamed = error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG)
+        place = error.filename or ("standard output" if unnamed else "the system")
+        if place == "standard output":
+            give_up_stdout()
         message, status = f"{place}: {error.strerror or error}; see to it and run again", 2
     except (KeyboardInterrupt, Exception):
         if not stops:
@@ -82,8 +87,16 @@ def run(main, interrupted="interrupted"):
         sys.exit(fail(message, status))
 
 
+def give_up_stdout():
+    """Send to nowhere what Python still wants to write there when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def open_closed_streams():
-    """Send to nowhere what a caller has closed (`2>&-`): a file would get its number otherwise."""
+    """Send to nowhere what a caller has closed (`2>&-`): a file would get its number otherwise.
+
+    What the terminal's encoding has no letters for, such as a name that is no UTF-8, is escaped.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -91,11 +104,12 @@ def open_closed_streams():
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
+    sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def fail(message, status):
     """Print one line that names the script, and return the exit status."""
-    with suppress(BrokenPipeError):  # `2>&1 | head`: then the status alone tells
+    with suppress(OSError):  # `2>&1 | head`, or a terminal that has gone: the status alone tells
         print(f"{Path(sys.argv[0]).name}: {one_line(message)}", file=sys.stderr)
     return status
 
@@ -183,7 +197,7 @@ def reading(path, way_out):
 def write_beside(path):
     """Yield a path to write to, which replaces `path` if the block ends well, and goes if not."""
     path = Path(path)
-    beside = path.with_name(f"part.{path.name}")  # Keras goes by all suffixes
+    beside = path.with_name(f".part.{path.name}")  # Keras goes by all suffixes
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -237,10 +251,13 @@ def open_lock(folder):
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
+        held = os.path.samestat(os.fstat(lock), os.stat(folder))
+    except (BlockingIOError, FileNotFoundError):
+        held = False
+    if held:
+        return lock
+    os.close(lock)  # another has it, or had it until now and removed the folder
+    return None
 
 
 @contextmanager
@@ -254,7 +271,7 @@ def replace_files(folder, names):
     another process is at work there, or if it cannot be written.
     """
     folder = Path(folder)
-    part, mark, new = folder / PART, folder / names[-1], not folder.exists()
+    part, mark = folder / PART, folder / names[-1]
     with lock_folder(folder):
         try:
             if any(folder.iterdir()) and not (mark.exists() or part.exists()):
@@ -271,9 +288,7 @@ def replace_files(folder, names):
                 yield part
             except BaseException:
                 shutil.rmtree(part, ignore_errors=True)
-                if new:
-                    folder.rmdir()
-                elif any(folder.iterdir()) and not mark.exists():
+                if any(folder.iterdir()) and not mark.exists():
                     part.mkdir()  # the sign that an earlier swap broke off
                 raise
             mark.unlink(missing_ok=True)
@@ -285,10 +300,15 @@ def replace_files(folder, names):
 
 
 class Progress:
-    """A line that counts up to `total`: rewritten in a terminal, printed now and then in a log."""
+    """A line that counts up to `total`: rewritten in a terminal, printed now and then in a log.
+
+    A total that nobody knows is math.inf.
+    """
 
     def __init__(self, label, total):
         self.label, self.total, self.done = one_line(label), total, 0
+        self.of = f" of {total:,}" if total < math.inf else ""
+        self.open = False  # whether the terminal's line has no end yet
         self.start = self.shown = time.monotonic()
         self.terminal = sys.stdout.isatty()
 
@@ -298,11 +318,18 @@ class Progress:
         now, last = time.monotonic(), self.done >= self.total
         if now - self.shown >= (0.1 if self.terminal else 2) or (last and self.terminal):
             self.shown = now
-            text = f"{self.label}: {self.done:,} of {self.total:,}, {now - self.start:.0f} s"
+            text = f"{self.label}: {self.done:,}{self.of}, {now - self.start:.0f} s"
             if self.terminal:
                 print(f"\r{text}", end="\n" if last else "", flush=True)
+                self.open = not last
             else:
                 print(text, flush=True)
+
+    def end(self):
+        """End the line, where there was less than announced."""
+        if self.open:
+            print(flush=True)
+            self.open = False
 
 
 def parallel(function, items):

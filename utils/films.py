@@ -25,14 +25,18 @@ FRAMES_AHEAD = 8  # read while the network is at work
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+class FilmError(InputError):
+    """A film that cannot be played, or not to its end; others may be."""
+
+
 @contextmanager
 def open_film(file):
-    """Yield a film as cv2.VideoCapture has it; raises InputError if OpenCV cannot play it."""
+    """Yield a film as cv2.VideoCapture has it; raises FilmError if OpenCV cannot play it."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     film = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG)
     try:
         if not film.isOpened() or not film.get(cv2.CAP_PROP_FPS) > 0:
-            raise InputError(f"{file}: not a film that OpenCV can play; replace or remove it")
+            raise FilmError(f"{file}: not a film that OpenCV can play; replace or remove it")
         yield film
     finally:
         film.release()
@@ -44,8 +48,8 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
     predictor: see utils/prediction.py, and its size. In the folder of `results`, see
     utils/results.py, this leaves films/NAME.mp4, of the same frames, size and rate, but without
     sound, and films/NAME.csv, the polyps of each frame. OpenCV writes even sizes alone: of an odd
-    one the last row or column goes. Memory does not grow with the film. Raises InputError if it
-    cannot be played, or ends before it should.
+    one the last row or column goes. Memory does not grow with the film. Raises
+    FilmError if it cannot be played, or ends before it should.
     """
     predict, size = predictor
 
@@ -84,12 +88,13 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
             table.writerows([number, round(number / rate, 3), *row] for row in rows)
             count, with_polyp = number + 1, with_polyp + (rows[0][0] > 0)
             progress.advance()
+        progress.end()
         if writer is None:
-            raise InputError(f"{file}: holds no frame that can be read; replace or remove it")
+            raise FilmError(f"{file}: holds no frame that can be read; replace or remove it")
         writer.release()
         check_written(beside, count, results.folder / f"films/{name}.mp4")
     if count < announced - 1:  # some formats hold no more than an estimate
-        raise InputError(
+        raise FilmError(
             f"{file}: only {count:,} of its {announced:,} frames could be read; it is cut off,"
             " damaged, or of a rate that varies, and the outlined film is shorter"
         )
@@ -104,7 +109,7 @@ def check_written(beside, count, path):
     try:
         with open_film(beside) as film:
             whole = round(film.get(cv2.CAP_PROP_FRAME_COUNT)) == count
-    except InputError:
+    except FilmError:
         whole = False
     if not whole:
         raise InputError(f"{path}: cannot be written: make room or choose another place")

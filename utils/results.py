@@ -57,11 +57,19 @@ class Results:
     def begin(self, names):
         """Remove the earlier run's results; within the block this run writes its own, `names`.
 
-        Prints a line if anything goes that is not written anew, and if the folder holds results
-        that no list has: of an earlier version of the scripts, or changed by hand.
+        Prints a line if anything goes, and if results stay that no list has: of an earlier version
+        of the scripts, or changed by hand. Raises InputError if this run would write over these.
         """
         with lock_folder(self.folder):
             earlier = self.unchanged()
+            changed = (self.held() & set(names)) - set(earlier)
+            if changed:
+                others = f" ({len(changed):,} such files in all)" if len(changed) > 1 else ""
+                raise InputError(
+                    f"{self.folder / min(changed)}: was changed since a run wrote it, or is none of"
+                    " the last run's; move it away, or choose another place with"
+                    f" --results{others}"
+                )
             try:
                 for name in earlier:
                     path = self.folder / name
@@ -72,9 +80,8 @@ class Results:
                 strangers = self.held() - set(names)
             except OSError as error:
                 raise cannot_write(self.folder, error) from error
-            gone = len(set(earlier) - set(names))
-            if gone:
-                print(f"{self.folder}: removed {gone:,} of an earlier run's files")
+            if earlier:
+                print(f"{self.folder}: {len(earlier):,} of an earlier run's files are replaced")
             if strangers:
                 others = f" ({len(strangers):,} such files in all)" if len(strangers) > 1 else ""
                 print(

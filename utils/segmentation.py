@@ -25,7 +25,10 @@ from utils.polyps import label_regions
 from utils.prediction import enlarge
 from utils.results import OWN_TABLE
 
-FILM_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+FILM_SUFFIXES = {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
+}
 BATCH_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
 
 # Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
