@@ -19,6 +19,7 @@ import math
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,7 @@ import numpy as np
 from utils.augmentation import Pairs, make_generator
 from utils.backups import KEPT, RESUME, drop_backups, restore, save_backup
 from utils.constants import check_choice, check_number, check_whole, constant_error
-from utils.dataset import load_split, load_summary
+from utils.dataset import check_unchanged, load_split, load_summary
 from utils.devices import describe_machine, make_strategy, start_tensorflow
 from utils.figures import SKY, outline, save_sheet
 from utils.files import (
@@ -106,6 +107,7 @@ ORIGINAL = {
 
 WORKERS = 2  # threads that augment while the network computes
 
+MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 100_000, 100_000  # more is a slip of the keyboard
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
 PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
@@ -122,7 +124,7 @@ def check_constants():
         check_choice(name, globals()[name], file, [True, False])
     check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
     for name in ("BCE_EPOCHS", "DICE_EPOCHS"):
-        check_whole(name, globals()[name], file, 0)
+        check_whole(name, globals()[name], file, 0, MOST_EPOCHS)
     if not BCE_EPOCHS + DICE_EPOCHS:
         raise constant_error("DICE_EPOCHS", 0, file, "above 0 where BCE_EPOCHS is 0")
     for name in ("BCE_LEARNING_RATE", "DICE_LEARNING_RATE"):
@@ -130,7 +132,9 @@ def check_constants():
     check_number("BCE_DICE_WEIGHT", BCE_DICE_WEIGHT, file, least=0)
     if CLIP_NORM is not None:
         check_number("CLIP_NORM", CLIP_NORM, file, above=0)
-    for name in ("FILTERS", "BATCH_SIZE", "WORKERS", "COLLAPSED_EPOCHS"):
+    check_whole("FILTERS", FILTERS, file, 1, MOST_FILTERS)
+    check_whole("BATCH_SIZE", BATCH_SIZE, file, 1, MOST_PAIRS)
+    for name in ("WORKERS", "COLLAPSED_EPOCHS"):
         check_whole(name, globals()[name], file, 1)
     check_whole("SEED", SEED, file, 0, 2**32 - 1)
     check_number("DRAWING_INTERVAL", DRAWING_INTERVAL, file, least=0)
@@ -202,10 +206,12 @@ class EpochKeeper:
     a half-written file; here each file is whole at every moment.
     """
 
-    def __init__(self, model, folder, rows, phase, pairs, validation_pairs, dice_weight):
+    def __init__(
+        self, model, folder, rows, phase, pairs, validation_pairs, check_data, dice_weight
+    ):
         self.model, self.folder, self.rows, self.phase = model, folder, rows, phase
         self.pairs, self.validation_pairs = pairs, validation_pairs
-        self.dice_weight = dice_weight
+        self.check_data, self.dice_weight = check_data, dice_weight
         self.drawn = time.monotonic()
 
     def begin_epoch(self, epoch, logs=None):
@@ -223,6 +229,7 @@ class EpochKeeper:
         for pairs in (self.pairs, self.validation_pairs):
             if pairs.failure:
                 raise pairs.failure
+        self.check_data()
         seconds = round(time.monotonic() - self.begin, 2)
         row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
         self.rows.append(row)
@@ -305,6 +312,7 @@ def train(settings, arguments, machine, strategy):
         with reading(folder / "unet.keras", "--fresh begins anew"):
             load_unet(folder / "unet.keras")
     dice_weight = settings["bce_dice_weight"]
+    check_data = partial(check_unchanged, arguments.data, settings["data_sha256"])
     losses = {"bce": add_dice_loss(dice_weight), "dice": dice_loss}
     for number, (phase, loss) in enumerate(losses.items()):
         pairs = Pairs(
@@ -314,7 +322,8 @@ def train(settings, arguments, machine, strategy):
         )
         if phase == "bce":
             save_augmented(folder / "augmented.png", pairs)
-        keeper = EpochKeeper(model, folder, rows, phase, pairs, validation_pairs, dice_weight)
+        every_pair = pairs, validation_pairs
+        keeper = EpochKeeper(model, folder, rows, phase, *every_pair, check_data, dice_weight)
         train_phase(keeper, loss, settings, strategy)
     save_curves(folder / "curves.png", rows, THRESHOLD, dice_weight)
     drop_backups(folder)
@@ -359,7 +368,7 @@ def train_phase(keeper, loss, settings, strategy):
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
             f"out of memory with batches of {settings['batch_size']}: take a smaller --batch-size"
-            " or fewer --filters"
+            " or fewer --filters, with --fresh"
         ) from error
 
 
@@ -432,9 +441,9 @@ def begin(folder, settings, machine, fresh):
     """Make the folder ready for a training, or for the rest of one; `fresh` clears it first."""
     try:
         if fresh:
-            drop_backups(folder)
             for name in OUTPUTS:
                 (folder / name).unlink(missing_ok=True)
+            drop_backups(folder)  # last: without them a training counts as finished
         (folder / RESUME).mkdir(exist_ok=True)
     except OSError as error:
         raise cannot_write(error.filename or folder, error) from error
@@ -463,15 +472,15 @@ def parse_arguments():
         return {"help": f"default: {value}, or the original's"}
 
     parser.add_argument("--original", action="store_true", help="with the original's settings")
-    parser.add_argument("--filters", type=whole_number(1), **default(FILTERS))
+    parser.add_argument("--filters", type=whole_number(1, MOST_FILTERS), **default(FILTERS))
     parser.add_argument(
         "--epochs",
-        type=whole_number(0),
+        type=whole_number(0, MOST_EPOCHS),
         nargs=2,
         metavar=("BCE", "DICE"),
         **default(f"{BCE_EPOCHS} {DICE_EPOCHS}"),
     )
-    parser.add_argument("--batch-size", type=whole_number(1), **default(BATCH_SIZE))
+    parser.add_argument("--batch-size", type=whole_number(1, MOST_PAIRS), **default(BATCH_SIZE))
     parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=SEED, **show)
     parser.add_argument("--data", type=named_path, metavar="DIR", default=DATA_DIR, **show)
     parser.add_argument(
@@ -550,4 +559,4 @@ def launch(settings, arguments, summary, before):
 
 
 if __name__ == "__main__":
-    run(main, "interrupted; the same command goes on after the last whole epoch")
+    run(main, "interrupted; the same command, without --fresh, goes on after the last whole epoch")

@@ -108,7 +108,7 @@ def keeper(tmp_path):
     split = array_split(size=16)
     network = build_unet(size=16, filters=1, standardized=True)
     pairs = [Pairs(split, 8, 1) for _ in range(2)]
-    return train.EpochKeeper(network, tmp_path, [], "bce", *pairs, dice_weight=0)
+    return train.EpochKeeper(network, tmp_path, [], "bce", *pairs, lambda: None, dice_weight=0)
 
 
 def train_phase(keeper, **settings):

@@ -71,7 +71,7 @@ def read_config(folder):
     with reading(path, way_out):
         config = json.loads(read_file(path))
         settings = config["settings"]
-        lacking = {"filters", "seed", "data_source", "data_sha256"} - set(settings)
+        lacking = {"filters", "seed", "data_source", "data_sha256"} - settings.keys()
     if lacking:
         raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
     return config
@@ -130,7 +130,7 @@ def stored_choices(folders, configs, tta):
         raise InputError(
             f"{path}: is missing, and 'validation' for THRESHOLD or TEMPERATURE reads it; {run}"
         )
-    try:
+    with reading(path, run):
         stored = json.loads(read_file(path))
         threshold, temperature = float(stored["threshold"]), float(stored["temperature"])
         if not (0 < threshold < 1 and 0 < temperature < math.inf):
@@ -140,8 +140,6 @@ def stored_choices(folders, configs, tta):
             "data set": stored["data_sha256"] == configs[0]["settings"]["data_sha256"],
             "choice of --tta": stored["tta"] == tta,
         }
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: is damaged; {run}") from error
     for what, is_same in same.items():
         if not is_same:
             raise InputError(f"{path}: was chosen with another {what}; {run}")

@@ -187,6 +187,18 @@ def load_split(split, data_dir):
     return Split(*arrays, [names[row] for row in rows], groups[rows])
 
 
+def check_unchanged(data_dir, sha256):
+    """Raise InputError if a data set has been prepared anew since its `sha256` was read.
+
+    Its rows are read from disk as they are needed, and would come from both.
+    """
+    if load_summary(data_dir)["sha256"] != sha256:
+        raise InputError(
+            f"{data_dir}: was prepared anew while it was read; prepare it again as it was to go on,"
+            " or begin anew with --fresh"
+        )
+
+
 def load_summary(data_dir):
     """Return dataset.json of a prepared data set, a dictionary.
 
