@@ -63,6 +63,7 @@ from utils.sources import (
     check_mask_arguments,
     folder_source,
     mask_convention,
+    mask_doubts,
     watch_decoders,
 )
 
@@ -113,8 +114,7 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         raise InputError(f"--fold {fold}: there are the folds 0 to {FOLDS - 1}")
     with replace_files(data_dir, FILES) as folder:
         sizes, fractions, borders, features = write_arrays(source, folder, not splits_file)
-        if not fractions.any():
-            raise InputError(f"{source.label}: no mask shows a polyp; are these the right masks?")
+        warnings = mask_doubts(source, fractions, borders, MOST_COVERED)
         if not splits_file:
             groups = group_scenes(features, MIN_INLIERS)
             folds = fold_scenes(groups, fractions, FOLDS, SEED)
@@ -129,7 +129,7 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         summary["test_fold"] = tested_fold(split, folds)
         arrays = (folder / name for name in ("images.npy", "masks.npy", "splits.csv"))
         summary["sha256"] = file_sha256(*arrays)
-        summary["warnings"] = doubts(source, fractions, borders)
+        summary["warnings"] = warnings
         text = json.dumps(summary, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
         save_preview(folder, source.names, fractions)
@@ -185,29 +185,6 @@ def summarise(source, sizes, fractions, groups, split):
         "original_width": [int(widths.min()), int(np.median(widths)), int(widths.max())],
         "original_height": [int(heights.min()), int(np.median(heights)), int(heights.max())],
     }
-
-
-def doubts(source, fractions, borders):
-    """Return lines, mostly none, about masks that look wrong: too large, or inverted.
-
-    fractions, borders: (n,) float, 0 to 1, the polyp's part of each mask and of its border.
-    """
-    lines = []
-    if fractions.mean() > MOST_COVERED:
-        largest = ", ".join(source.names[row] for row in np.argsort(-fractions, kind="stable")[:3])
-        lines.append(
-            f"{source.label}: the masks cover {fractions.mean():.0%} of their pictures on average,"
-            f" most of all {largest}; are they the right ones?"
-        )
-    inverted = np.flatnonzero(borders > 0.5)
-    if len(inverted) > len(borders) / 2:
-        first = ", ".join(source.names[row] for row in inverted[:3])
-        lines.append(
-            f"{source.label}: {len(inverted):,} of {len(borders):,} masks look inverted, with polyp"
-            f" along most of the border ({first}); polyp must be white, the rest black,"
-            " or add --mask-inverted"
-        )
-    return lines
 
 
 def save_preview(folder, names, fractions, count=8):
@@ -336,6 +313,8 @@ def main():
     """Prepare the data set that the command line asks for, or print the agreement on it."""
     arguments = parse_arguments()
     check_constants()
+    if arguments.splits:
+        names_in(arguments.splits)  # before the download
     start = time.monotonic()
     source = choose_source(arguments)
     if arguments.agreement:

@@ -19,7 +19,10 @@ In results/, where they replace those of an earlier run, scores leave
     predictions.png       the best, median and worst cases
     precision_recall.png  the trade-off over all thresholds
     dice_histogram.png    how the scores are spread
-    dice_by_size.png      the score against the polyp's size
+    dice_by_size.png      the score against the polyp's size, and sensitivity_by_size.png
+    reliability.png       how often the probabilities come true
+    failures.png          the score by what the pictures show
+    worst.png             the twelve worst, and what they have in common
     index.html            a page of all these and, from gallery/, of every picture
 
 and own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, pictures.csv with a row for each
@@ -36,7 +39,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.calibration import fit_temperature
+from data_preprocessing import MIN_INLIERS, MOST_COVERED
+from utils.calibration import fit_temperature, scale_probabilities
 from utils.cases import save_predictions, save_worst_images
 from utils.checkpoints import (
     THRESHOLDS_FILE,
@@ -58,8 +62,16 @@ from utils.figures import (
     save_reliability,
     save_sensitivity_by_size,
 )
-from utils.files import InputError, Progress, fail, input_errors, named_path, run
-from utils.films import segment_film
+from utils.files import (
+    InputError,
+    Progress,
+    fail,
+    hold_back_stderr,
+    input_errors,
+    named_path,
+    run,
+)
+from utils.films import FilmError, segment_film
 from utils.gallery import gallery_names, save_gallery
 from utils.labelled import PreparedPictures, SourcePictures
 from utils.metrics import (
@@ -115,7 +127,6 @@ THRESHOLD = 0.5
 TEMPERATURE = None
 THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
 BATCH_SIZE = 32  # images predicted at once
-MIN_INLIERS = 4  # keypoints that join two pictures of a scene, as in data_preprocessing.py
 
 
 # The networks
@@ -141,9 +152,12 @@ def choose_networks(named, tta):
         if "validation" in (THRESHOLD, TEMPERATURE):
             raise
         threshold, temperature = None, None  # then nothing is told of a temperature
+    scaled = TEMPERATURE == "validation"
     if THRESHOLD != "validation":
         threshold = THRESHOLD
-    return Networks(folders, configs, threshold, temperature, TEMPERATURE == "validation")
+    elif scaled:  # it was chosen on probabilities as they are: the same pixels are called polyp
+        threshold = float(scale_probabilities(threshold, temperature))
+    return Networks(folders, configs, threshold, temperature, scaled)
 
 
 def load_predictor(networks, tta):
@@ -172,8 +186,6 @@ def load_predictor(networks, tta):
     ]
     predict = average_networks(predictors)
     predict = average_views(predict, BATCH_SIZE) if tta else predict
-    if networks.scaled:
-        predict = scale_predictor(predict, networks.temperature)
     return predict, sizes[0], precision
 
 
@@ -188,7 +200,7 @@ def choose_pictures(arguments):
         source = archive_source(arguments.archive, mask_convention(arguments))
     else:
         return PreparedPictures(arguments.split or "test", arguments.data)
-    return SourcePictures(source, MIN_INLIERS, SPLITS_PATH)
+    return SourcePictures(source, MIN_INLIERS, MOST_COVERED, SPLITS_PATH)
 
 
 # The commands
@@ -205,15 +217,15 @@ def score(arguments):
     predictors, size, precision = load_predictors(chosen, pictures, tta)
     start = time.monotonic()
     scored = [
-        Scored(networks.threshold, None if networks.scaled else networks.temperature)
-        for networks in chosen
+        Scored(networks.threshold, networks.temperature, networks.scaled) for networks in chosen
     ]
     properties = score_pictures(predictors, scored, pictures, size, BATCH_SIZE)
     seconds = time.monotonic() - start
     groups, machine = pictures.scenes(), describe_machine(precision, 1)
     report = make_report(pictures, groups, chosen, scored, size, tta, machine)
     table = per_image_table(pictures.names, groups, scored, properties)
-    with results.begin([*SCORES, *gallery_names(len(pictures.names))]):
+    names = [*SCORES, *gallery_names(len(pictures.names))]
+    with results.begin(names), hold_back_stderr():  # what decoders say again of whole pictures
         save_report(results, report, table)
         save_figures(results, pictures, scored[0], properties, groups)
         save_gallery(results, report, pictures, table, scored[0].packed)
@@ -317,8 +329,10 @@ def segment(arguments):
     results = Results(arguments.results, files.values())
     networks = choose_networks(arguments.checkpoints, arguments.tta)
     start_tensorflow()
-    *predictor, _ = load_predictor(networks, arguments.tta)
-    how = predictor, networks.threshold, BATCH_SIZE, results
+    predict, size, _ = load_predictor(networks, arguments.tta)
+    if networks.scaled:
+        predict = scale_predictor(predict, networks.temperature)
+    how = (predict, size), networks.threshold, BATCH_SIZE, results
     prediction = describe_prediction(networks, arguments.tta)
     print(f"Prediction: {prediction}", flush=True)
     failures = []
@@ -335,7 +349,7 @@ def segment(arguments):
             start = time.monotonic()
             try:
                 frames, with_polyp = segment_film(file, name, *how)
-            except InputError as error:
+            except FilmError as error:
                 failures.append(error)
                 continue
             print(
@@ -429,7 +443,6 @@ def main():
     for threshold in THRESHOLDS:
         check_number("a number of THRESHOLDS", threshold, "evaluation.py", above=0, below=1)
     check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
-    check_whole("MIN_INLIERS", MIN_INLIERS, "evaluation.py", least=1)
     if arguments.pictures or arguments.list:
         segment(arguments)
     elif arguments.thresholds:

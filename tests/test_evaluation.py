@@ -250,7 +250,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
 
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
-    assert "results: removed 15 of an earlier run's files" in capsys.readouterr().out
+    assert "results: 15 of an earlier run's files are replaced" in capsys.readouterr().out
     assert sorted(os.listdir("results")) == ["masks", "overlays", "pictures.csv", "written.jsonl"]
 
 
@@ -279,6 +279,15 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
     monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data)])
     evaluation.main()
     assert f"is {stored['threshold']} or more" in capsys.readouterr().out
+    unscaled = json.loads(Path("results/metrics.json").read_text())
+    monkeypatch.setattr(evaluation, "TEMPERATURE", "validation")  # then the same pixels are polyp
+    evaluation.main()
+    assert f"scaled by a temperature of {stored['temperature']:.3g} is" in capsys.readouterr().out
+    scaled = json.loads(Path("results/metrics.json").read_text())
+    for name, metric in unscaled["metrics"].items():
+        assert scaled["metrics"][name]["value"] == metric["value"]
+    assert scaled["threshold"] != unscaled["threshold"]
+    assert scaled["probabilities"] == unscaled["probabilities"]  # before and after, both times
     save_checkpoint(folder, data="another")
     monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data), "--thresholds"])
     with pytest.raises(InputError, match="may have seen its validation split"):

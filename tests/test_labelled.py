@@ -1,5 +1,6 @@
 """Pictures to score: of a prepared split, and of a source that was never prepared."""
 
+import os
 import threading
 
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from shell import save_data_set
 from utils.dataset import SPLIT_COLUMNS
 from utils.demo import draw_demo_pair
+from utils.files import InputError, parallel
 from utils.labelled import PreparedPictures, SourcePictures
-from utils.pictures import reduce_pair
+from utils.pictures import MaskConvention, reduce_pair
 from utils.sources import Source
 
 NAMES = [f"demo_{number:03d}" for number in range(5)]
@@ -60,12 +62,18 @@ def test_what_the_network_has_seen_is_said(split, data, words, prepared):
     assert words is None or words in lines[0]
 
 
+def doubts_on(source, known_splits, configs=None):
+    pictures = SourcePictures(source, 4, 0.5, known_splits)
+    list(pictures.batches(32, 4))
+    return pictures.doubts(configs or {})
+
+
 def source_of(names, decode=draw_demo_pair):
     return Source("drawn", list(names), decode)
 
 
 def test_a_source_is_reduced_and_keeps_its_masks_own_size(tmp_path):
-    pictures = SourcePictures(source_of(NAMES), 4, tmp_path / "none.csv")
+    pictures = SourcePictures(source_of(NAMES), 4, 0.5, tmp_path / "none.csv")
     batches = list(pictures.batches(32, 2))
     assert [len(batch.images) for batch in batches] == [2, 2, 1]
     images, masks = (
@@ -89,7 +97,7 @@ def test_frames_of_one_scene_are_grouped(tmp_path):
         return (picture[12:, 20:], mask[12:, 20:]) if name.endswith("again") else (picture, mask)
 
     names = ["demo_000", "demo_000again", "demo_001"]
-    pictures = SourcePictures(source_of(names, decode), 4, tmp_path / "none.csv")
+    pictures = SourcePictures(source_of(names, decode), 4, 0.5, tmp_path / "none.csv")
     for _ in range(2):  # a second reading does not add to the first
         list(pictures.batches(32, 2))
         first, second, third = pictures.scenes()
@@ -105,7 +113,7 @@ def test_no_more_than_a_batch_is_decoded_ahead(tmp_path):
         return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
 
     names = [f"{number:02d}" for number in range(20)]
-    batches = SourcePictures(source_of(names, decode), 4, tmp_path).batches(16, 4)
+    batches = SourcePictures(source_of(names, decode), 4, 0.5, tmp_path).batches(16, 4)
     for number in range(1, 4):
         next(batches)
         assert len(decoded) == 4 * number
@@ -116,8 +124,39 @@ def test_pictures_of_the_names_that_are_trained_on_are_warned_of(tmp_path):
     splits = ["train", "validation", "test", "test", "test"]
     lines = [f"{name},{n},{splits[n]},1" for n, name in enumerate(NAMES)]
     path.write_text("\n".join([",".join(SPLIT_COLUMNS), *lines]) + "\n")
-    (line,) = SourcePictures(source_of(NAMES), 4, path).doubts({})
+    (line,) = doubts_on(source_of(NAMES), path)
     assert line.startswith("2 of these 5 names stand in the training or validation split of known")
-    assert SourcePictures(source_of(NAMES[2:]), 4, path).doubts({}) == []  # for testing alone
-    assert SourcePictures(source_of(["x"]), 4, path).doubts({}) == []
-    assert SourcePictures(source_of(NAMES), 4, tmp_path / "none.csv").doubts({}) == []
+    assert doubts_on(source_of(NAMES[2:]), path) == []  # for testing alone
+    assert doubts_on(source_of(["demo_077"]), path) == []
+    assert doubts_on(source_of(NAMES), tmp_path / "none.csv") == []
+
+
+def test_pictures_that_a_network_was_trained_on_by_their_source_are_warned_of(tmp_path):
+    configs = {"A": {"settings": {"data_source": "drawn"}}, "B": {"settings": {"data_source": "x"}}}
+    (line,) = doubts_on(source_of(NAMES), tmp_path / "none.csv", configs)
+    assert line.startswith("A was trained on drawn: ")
+
+
+def test_masks_that_look_wrong_are_warned_of_and_empty_ones_refused(tmp_path):
+    def inverted(name):
+        picture, mask = draw_demo_pair(name)
+        return picture, 255 - mask
+
+    def empty(name):
+        picture, mask = draw_demo_pair(name)
+        return picture, 0 * mask
+
+    covered, upside_down = doubts_on(source_of(NAMES, inverted), tmp_path / "none.csv")
+    assert "cover" in covered
+    assert "5 of 5 masks look inverted" in upside_down
+    assert upside_down.endswith("--mask-inverted")
+    source = source_of(NAMES, empty)._replace(convention=MaskConvention(value=83))
+    with pytest.raises(InputError, match="no mask shows the value 83, that of --mask-value"):
+        doubts_on(source, tmp_path / "none.csv")
+
+
+def test_stderr_is_the_same_after_pairs_were_read_in_threads(tmp_path):
+    pictures = SourcePictures(source_of(NAMES), 4, 0.5, tmp_path)
+    before = os.fstat(2)
+    list(parallel(lambda row: pictures.pairs([row], 32), list(range(5)) * 8))
+    assert os.path.samestat(before, os.fstat(2))

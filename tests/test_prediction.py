@@ -150,7 +150,9 @@ def test_the_readmes_function_segments_as_evaluation_does(tmp_path, monkeypatch)
     names = {}
     exec(code, names)
     picture, drawn = draw_demo_pair("demo_005")
-    mask = names["segment"](picture)
+    path = tmp_path / "息肉.png"
+    path.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1])
+    mask = names["segment"](path)
     network = names["network"]
     expected = segment_picture(make_predictor(network), picture, network.input_shape[1], 0.5)
     assert (mask != expected).mean() < 1e-4  # Keras's predict may round the last digit otherwise
@@ -158,8 +160,5 @@ def test_the_readmes_function_segments_as_evaluation_does(tmp_path, monkeypatch)
     assert set(np.unique(mask)) == {0, 255}
     overlap = (mask & drawn).sum() / (mask | drawn).sum()
     assert overlap > 0.3  # of a drawn polyp, by a network that has never seen one
-    path = tmp_path / "息肉.png"
-    path.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1])
-    np.testing.assert_array_equal(names["segment"](path), mask)
     with pytest.raises(FileNotFoundError):
         names["segment"](tmp_path / "none.png")

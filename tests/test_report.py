@@ -120,7 +120,10 @@ def test_a_report_holds_what_a_paper_asks_for(tmp_path):
     assert unescaped[:10] == [5] * len(pixels)
     assert unescaped[-9:] == [3] * len(protocol)
     printed = "\n".join(report.format_report(made, 1.23))
-    assert "Scores of 6 images of 5 scenes: test split of a|b; predicted in 1.2 s" in printed
+    assert (
+        "Scores of 6 images of 5 scenes: test split of a|b; read, predicted and scored in 1.2 s"
+        in printed
+    )
     assert "Beware: look twice" in printed
 
 

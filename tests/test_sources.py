@@ -143,6 +143,7 @@ BAD_ARCHIVES = {
     "missing": (lambda path: path.unlink(), ["No such file"]),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), ["Is a directory"]),
     "encrypted": (lambda path: patch_directory(path, 8, "<H", 1), ["05.png is encrypted"]),
+    "patched": (lambda path: patch_directory(path, 8, "<H", 1 << 5), ["05.png is encrypted"]),
     "of bzip2": (lambda path: patch_directory(path, 10, "<H", 12), ["not packed by Deflate"]),
     "a link": (lambda path: patch_directory(path, 38, "<L", 0o120777 << 16), ["is a link"]),
     "of 4 GB": (
@@ -272,6 +273,7 @@ def test_a_suffix_tells_masks_and_is_named_where_it_is_missing(same, folders):
             "99_other.png: has no mask of the same name and '_mask'",
         )
         (images / "99_other.png").unlink()
+        assert_refused(lambda: folder_source(*folders), "add --mask-suffix _mask")
     else:
         assert_refused(
             lambda: folder_source(*folders),

@@ -7,9 +7,9 @@ import numpy as np
 
 from utils.dataset import load_split, load_summary, read_lines
 from utils.files import InputError, parallel
-from utils.pictures import reduce_pair
+from utils.pictures import border_fraction, reduce_pair
 from utils.scenes import group_scenes, sift_features
-from utils.sources import watch_decoders
+from utils.sources import mask_doubts, watch_decoders
 
 
 class Batch(NamedTuple):
@@ -102,16 +102,18 @@ class SourcePictures:
     """All pairs of a source that was never prepared: decoded in threads, a batch at a time.
 
     source: as utils/sources.py returns it; min_inliers: keypoints that join two pictures of a
-    scene; known_splits: the splits file whose names the project's networks are trained on.
+    scene; most_covered: see `mask_doubts`; known_splits: the splits file whose names the project's
+    networks are trained on.
     """
 
-    def __init__(self, source, min_inliers, known_splits):
+    def __init__(self, source, min_inliers, most_covered, known_splits):
         self.pairs_of_source, self.min_inliers = source, min_inliers
+        self.most_covered = most_covered
         self.known_splits = Path(known_splits)
         self.split, self.names = None, source.names
         self.title, self.source = f"pictures of {source.label}", source.label
         self.sha256 = source.archive_sha256
-        self.features = []
+        self.features, self.fractions, self.borders = [], [], []
 
     def check_size(self, size, folder):
         """Take any size: pairs are reduced to it as they are read."""
@@ -123,7 +125,7 @@ class SourcePictures:
             picture, mask = self.pairs_of_source.decode(name)
             return *reduce_pair(picture, mask, size), mask, sift_features(picture)
 
-        self.features = []
+        self.features, self.fractions, self.borders = [], [], []
         for begin in range(0, len(self.names), count):
             # A batch alone, since all that is decoded ahead of the network would pile up
             names = self.names[begin : begin + count]
@@ -131,14 +133,14 @@ class SourcePictures:
                 read = list(parallel(work, names))
             images, masks, own_masks, features = zip(*read, strict=True)
             self.features += features
+            self.fractions += [mask.mean() for mask in masks]
+            self.borders += map(border_fraction, masks)
             yield Batch(np.stack(images), np.stack(masks), own_masks)
 
     def pairs(self, rows, size):
         """Return images and masks of some rows, as in a Batch."""
-        names = [self.names[row] for row in rows]
-        with watch_decoders(self.pairs_of_source, names):
-            decoded = map(self.pairs_of_source.decode, names)
-            images, masks = zip(*(reduce_pair(*pair, size) for pair in decoded), strict=True)
+        decoded = (self.pairs_of_source.decode(self.names[row]) for row in rows)
+        images, masks = zip(*(reduce_pair(*pair, size) for pair in decoded), strict=True)
         return np.stack(images), np.stack(masks)
 
     def scenes(self):
@@ -153,15 +155,27 @@ class SourcePictures:
         """Return None: a network keeps no names of what it was trained on."""
 
     def doubts(self, configs):
-        """Return a line if the project's networks are trained on pictures of these names."""
-        if not self.known_splits.is_file():
-            return []
-        lines = read_lines(self.known_splits)
-        known = {name for _, (name, _, split, _) in lines if split != "test"} & set(self.names)
-        if not known:
-            return []
-        return [
-            f"{len(known):,} of these {len(self.names):,} names stand in the training or validation"
-            f" split of {self.known_splits.name}, by which networks are trained unless told"
-            " otherwise. Of pictures that the network has seen, the scores are not true."
-        ]
+        """Return lines on masks that look wrong, and on what the networks may have seen of this.
+
+        configs: the networks' config.json by their folders. To be called once all batches have been
+        read. Raises InputError if no mask shows a polyp.
+        """
+        masks = self.fractions, self.borders
+        lines = mask_doubts(self.pairs_of_source, *masks, self.most_covered)
+        for folder, config in configs.items():
+            if config["settings"]["data_source"] == self.source:
+                lines.append(
+                    f"{folder} was trained on {self.source}: of pictures that it has seen, the"
+                    " scores are not true."
+                )
+        if lines_of_known := read_lines(self.known_splits) if self.known_splits.is_file() else []:
+            known = {name for _, (name, _, split, _) in lines_of_known if split != "test"}
+            known &= set(self.names)
+            if known:
+                lines.append(
+                    f"{len(known):,} of these {len(self.names):,} names stand in the training or"
+                    f" validation split of {self.known_splits.name}, by which networks are trained"
+                    " unless told otherwise. Of pictures that the network has seen, the scores are"
+                    " not true."
+                )
+        return lines

@@ -44,9 +44,9 @@ LABELS = {
     "cross_entropy_scaled": "the same, scaled",
 }
 POLYP_LABELS = {
-    "polyp_sensitivity": ("polyps found", "of all polyps"),
-    "region_precision": ("regions right", "of all regions called polyp"),
-    "false_alarms": ("false alarms", "regions that find no polyp, per image"),
+    "polyp_sensitivity": ("polyps found", "of {:,} polyps"),
+    "region_precision": ("regions right", "of {:,} regions called polyp"),
+    "false_alarms": ("false alarms", "regions that find no polyp, per image of {:,}"),
 }
 INTERVALS = f"95 % percentiles of {BOOTSTRAP_SAMPLES:,} bootstrap samples that draw whole scenes"
 OWN_SIZE = "the pictures' own size, with probabilities enlarged bilinearly"
@@ -231,7 +231,8 @@ def format_report(report, seconds):
     predictions = predictions_of(report)
     lines = [
         f"Scores of {report['images']:,} images of {report['scenes']:,} scenes:"
-        f" {report['title']}; predicted in {seconds:.1f} s, in {report['machine']['precision']}"
+        f" {report['title']}; read, predicted and scored in {seconds:.1f} s,"
+        f" in {report['machine']['precision']}"
     ]
     for letter, prediction in predictions.items():
         for network in prediction["networks"]:
@@ -283,7 +284,8 @@ def format_polyps(metrics):
     for name, (words, definition) in POLYP_LABELS.items():
         cells = [metrics.get(f"{name}_{rule}") for rule in RULES]
         texts = [f"{m['value']:.3f}  {interval_text(m)}" if m else "none" for m in cells]
-        lines.append("".join([f"{words:15}", *(f"{text:26}" for text in texts), definition]))
+        counted = definition.format(next((m["count"] for m in cells if m), 0))
+        lines.append("".join([f"{words:15}", *(f"{text:26}" for text in texts), counted]))
     return lines
 
 

@@ -1,5 +1,7 @@
 """What is scored of each image, batch by batch: pixels, whole polyps, borders, probabilities."""
 
+import numpy as np
+
 from utils.borders import border_scores
 from utils.calibration import reliability_histogram, scale_probabilities
 from utils.cases import pack_predictions
@@ -15,7 +17,8 @@ class Scored:
     """What one prediction of labelled pictures scores, image by image; batches add up.
 
     threshold: a pixel is called polyp from this probability on. temperature: by which the log-odds
-    are divided for the second of the reliability histograms; None where there is none.
+    are divided for the second of the reliability histograms; None where there is none. scaled:
+    whether the threshold is one of the probabilities that are so divided.
 
     counts, and own_counts at the pictures' own size, where that is known: n of `confusion_counts`;
     regions: n of `compare_regions`; borders: n of `border_scores`. curve: as from
@@ -24,8 +27,8 @@ class Scored:
     `pack_predictions`.
     """
 
-    def __init__(self, threshold, temperature=None):
-        self.threshold, self.temperature = threshold, temperature
+    def __init__(self, threshold, temperature=None, scaled=False):
+        self.threshold, self.temperature, self.scaled = threshold, temperature, scaled
         self.counts, self.own_counts, self.regions, self.borders = [], [], [], []
         self.curve, self.reliability, self.packed = 0, 0, []
         self.scaled_reliability = None if temperature is None else 0
@@ -33,19 +36,20 @@ class Scored:
     def add(self, batch, probabilities):
         """Count a Batch of labelled pictures.
 
-        probabilities: (n, size, size, 1) float32, 0 to 1.
+        probabilities: (n, size, size, 1) float32, 0 to 1, as they are.
         """
+        self.curve += curve_histogram(batch.masks, probabilities)
+        self.reliability += reliability_histogram(batch.masks, probabilities)
+        if self.temperature is not None:
+            divided = scale_probabilities(probabilities, self.temperature)
+            self.scaled_reliability += reliability_histogram(batch.masks, divided)
+            probabilities = divided.astype(np.float32) if self.scaled else probabilities
         predictions = probabilities >= self.threshold
         pairs = list(zip(batch.masks[..., 0], predictions[..., 0], strict=True))
         self.counts += list(confusion_counts(batch.masks, predictions))
         self.packed += list(pack_predictions(predictions))
         self.regions += parallel(lambda pair: compare_regions(*pair), pairs)
         self.borders += parallel(lambda pair: border_scores(*pair), pairs)
-        self.curve += curve_histogram(batch.masks, probabilities)
-        self.reliability += reliability_histogram(batch.masks, probabilities)
-        if self.temperature is not None:
-            scaled = scale_probabilities(probabilities, self.temperature)
-            self.scaled_reliability += reliability_histogram(batch.masks, scaled)
         if batch.own_masks is not None:
             pairs = zip(batch.own_masks, probabilities, strict=True)
             self.own_counts += parallel(self.count_own, pairs)

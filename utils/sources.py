@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
 from utils.files import InputError, Progress, file_sha256, hold_back_stderr
 from utils.pictures import (
     PLAIN,
@@ -129,7 +131,7 @@ def check_member(member, file):
     member: its ZipInfo. Its size holds: zipfile reads no more than that.
     """
     check_bytes(max(member.file_size, member.compress_size), file)
-    if member.flag_bits & 1:
+    if member.flag_bits & 0x61:  # encrypted, patched, or strongly encrypted
         raise InputError(f"{file} is encrypted; zip the folders again without a password")
     if stat.S_ISLNK(member.external_attr >> 16):
         raise InputError(f"{file} is a link; zip the folders again with the pictures themselves")
@@ -140,9 +142,16 @@ def check_member(member, file):
 def folder_source(images, masks, convention=PLAIN):
     """Return the pairs of two folders, which may be the same one, a picture and a mask each.
 
-    convention: the masks'. Raises InputError if a folder is missing or holds no picture.
+    convention: the masks'. Raises InputError if a folder is missing or holds no picture, and for
+    one folder without a suffix that tells masks from pictures.
     """
     files = []
+    same = Path(images).resolve() == Path(masks).resolve()
+    if same and not convention.suffix:
+        raise InputError(
+            f"{images}: is the folder of pictures and of masks; if a_mask.png is the mask of a.jpg,"
+            " add --mask-suffix _mask"
+        )
     for folder in (images, masks):
         try:
             entries = sorted(Path(folder).iterdir())
@@ -204,6 +213,36 @@ def paired_source(label, images, masks, read, convention=PLAIN):
         return decode_pair(*data, *files, convention)
 
     return Source(label, sorted(images), decode, read_pair, convention)
+
+
+def mask_doubts(source, fractions, borders, most_covered):
+    """Return lines, mostly none, about masks that look wrong: too large, or inverted.
+
+    fractions, borders: (n,) float, 0 to 1, the polyp's part of each mask and of its border;
+    most_covered: the part of the average mask from which on it is doubted. Raises InputError if no
+    mask shows a polyp.
+    """
+    fractions, borders = np.asarray(fractions), np.asarray(borders)
+    if not fractions.any():
+        value = source.convention.value
+        what = "a polyp" if value is None else f"the value {value}, that of --mask-value"
+        raise InputError(f"{source.label}: no mask shows {what}; are these the right masks?")
+    lines = []
+    if fractions.mean() > most_covered:
+        largest = ", ".join(source.names[row] for row in np.argsort(-fractions, kind="stable")[:3])
+        lines.append(
+            f"{source.label}: the masks cover {fractions.mean():.0%} of their pictures on average,"
+            f" most of all {largest}; are they the right ones?"
+        )
+    inverted = np.flatnonzero(borders > 0.5)
+    if len(inverted) > len(borders) / 2:
+        first = ", ".join(source.names[row] for row in inverted[:3])
+        lines.append(
+            f"{source.label}: {len(inverted):,} of {len(borders):,} masks look inverted, with polyp"
+            f" along most of the border ({first}); polyp must be white, the rest black,"
+            " or add --mask-inverted"
+        )
+    return lines
 
 
 # The flags of the scripts that take such masks
