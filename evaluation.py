@@ -39,7 +39,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data_preprocessing import MIN_INLIERS, MOST_COVERED
 from utils.calibration import fit_temperature, scale_probabilities
 from utils.cases import save_predictions, save_worst_images
 from utils.checkpoints import (
@@ -127,6 +126,9 @@ THRESHOLD = 0.5
 TEMPERATURE = None
 THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
 BATCH_SIZE = 32  # images predicted at once
+# Of labelled pictures that were never prepared, as in data_preprocessing.py
+MIN_INLIERS = 4  # keypoints that join two pictures of a scene
+MOST_COVERED = 0.5  # the part of the average mask from which on it is doubted
 
 
 # The networks
@@ -443,6 +445,8 @@ def main():
     for threshold in THRESHOLDS:
         check_number("a number of THRESHOLDS", threshold, "evaluation.py", above=0, below=1)
     check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
+    check_whole("MIN_INLIERS", MIN_INLIERS, "evaluation.py", least=1)
+    check_number("MOST_COVERED", MOST_COVERED, "evaluation.py", above=0, most=1)
     if arguments.pictures or arguments.list:
         segment(arguments)
     elif arguments.thresholds:
