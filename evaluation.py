@@ -128,7 +128,7 @@ THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9
 BATCH_SIZE = 32  # images predicted at once
 # Of labelled pictures that were never prepared, as in data_preprocessing.py
 MIN_INLIERS = 4  # keypoints that join two pictures of a scene
-MOST_COVERED = 0.5  # the part of the average mask from which on it is doubted
+MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
 
 
 # The networks
