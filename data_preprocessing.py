@@ -242,7 +242,7 @@ def agreement(source):
 def check_constants():
     """Raise InputError, naming it, for a constant above that cannot be used."""
     file = Path(__file__).name
-    check_whole("IMAGE_SIZE", IMAGE_SIZE, file, least=16, multiple_of=16)
+    check_whole("IMAGE_SIZE", IMAGE_SIZE, file, least=16, most=4096, multiple_of=16)
     check_number("MOST_COVERED", MOST_COVERED, file, above=0, most=1)
     check_whole("MIN_INLIERS", MIN_INLIERS, file, least=1)
     check_whole("SEED", SEED, file, least=0, most=2**32 - 1)

@@ -49,7 +49,7 @@ from utils.checkpoints import (
     store_threshold,
     stored_choices,
 )
-from utils.constants import check_choice, check_number, check_whole
+from utils.constants import check_choice, check_number, check_whole, constant_error
 from utils.dataset import SPLITS
 from utils.devices import describe_machine, start_tensorflow
 from utils.failures import dice_by_property
@@ -436,17 +436,25 @@ def check_combination(parser, arguments):
     check_mask_arguments(parser, arguments)
 
 
+def check_constants():
+    """Raise InputError for a constant above that cannot be worked with."""
+    file = "evaluation.py"
+    check_choice("TEMPERATURE", TEMPERATURE, file, [None, "validation"])
+    if THRESHOLD != "validation":
+        check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
+    if not (isinstance(THRESHOLDS, (tuple, list)) and THRESHOLDS):
+        raise constant_error("THRESHOLDS", THRESHOLDS, file, "a tuple of numbers")
+    for threshold in THRESHOLDS:
+        check_number("a number of THRESHOLDS", threshold, file, above=0, below=1)
+    check_whole("BATCH_SIZE", BATCH_SIZE, file, least=1)
+    check_whole("MIN_INLIERS", MIN_INLIERS, file, least=1)
+    check_number("MOST_COVERED", MOST_COVERED, file, above=0, most=1)
+
+
 def main():
     """Do what the command line asks for: score, choose a threshold, or segment."""
     arguments = parse_arguments()
-    check_choice("TEMPERATURE", TEMPERATURE, "evaluation.py", [None, "validation"])
-    if THRESHOLD != "validation":
-        check_number("THRESHOLD", THRESHOLD, "evaluation.py", above=0, below=1)
-    for threshold in THRESHOLDS:
-        check_number("a number of THRESHOLDS", threshold, "evaluation.py", above=0, below=1)
-    check_whole("BATCH_SIZE", BATCH_SIZE, "evaluation.py", least=1)
-    check_whole("MIN_INLIERS", MIN_INLIERS, "evaluation.py", least=1)
-    check_number("MOST_COVERED", MOST_COVERED, "evaluation.py", above=0, most=1)
+    check_constants()
     if arguments.pictures or arguments.list:
         segment(arguments)
     elif arguments.thresholds:

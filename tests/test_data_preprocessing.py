@@ -415,7 +415,7 @@ def test_a_missing_split_of_hyperkvasir_is_named(folders, tmp_path, monkeypatch)
 
 
 BAD_CONSTANTS = {
-    "IMAGE_SIZE": [100, 0, 128.0],
+    "IMAGE_SIZE": [100, 0, 128.0, 16_000_000],
     "DEMO_PAIRS": [4],
     "MOST_COVERED": [0, 60],
     "MIN_INLIERS": [0],

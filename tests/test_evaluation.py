@@ -47,10 +47,18 @@ def test_an_impossible_threshold_is_named(value, monkeypatch):
         evaluation.main()
 
 
-def test_an_impossible_one_of_the_thresholds_is_named(monkeypatch):
-    monkeypatch.setattr(evaluation, "THRESHOLDS", (0.5, 1))
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ((0.5, 1), r"^a number of THRESHOLDS = 1: must be a number above 0"),
+        (0.5, r"^THRESHOLDS = 0\.5: must be a tuple of numbers"),
+        ((), r"^THRESHOLDS = \(\): must be a tuple of numbers"),
+    ],
+)
+def test_impossible_thresholds_are_named(value, words, monkeypatch):
+    monkeypatch.setattr(evaluation, "THRESHOLDS", value)
     monkeypatch.setattr("sys.argv", ["evaluation.py", "--thresholds"])
-    with pytest.raises(InputError, match=r"^a number of THRESHOLDS = 1: must be a number above 0"):
+    with pytest.raises(InputError, match=words):
         evaluation.main()
 
 

@@ -119,6 +119,18 @@ def test_no_more_than_a_batch_is_decoded_ahead(tmp_path):
         assert len(decoded) == 4 * number
 
 
+def test_a_batch_ends_when_its_masks_have_enough_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.labelled.BATCH_PIXELS", 40 * 40 * 2 * os.cpu_count())
+
+    def decode(name):
+        return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+
+    names = [f"{number:03d}" for number in range(5 * os.cpu_count())]
+    pictures = SourcePictures(source_of(names, decode), 4, 0.5, tmp_path)
+    sizes = [len(batch.images) for batch in pictures.batches(16, 1000)]
+    assert sizes == [2 * os.cpu_count()] * 2 + [os.cpu_count()]
+
+
 def test_pictures_of_the_names_that_are_trained_on_are_warned_of(tmp_path):
     path = tmp_path / "known.csv"
     splits = ["train", "validation", "test", "test", "test"]

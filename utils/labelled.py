@@ -1,5 +1,6 @@
 """Labelled pictures to score, batch by batch: a split that was prepared, or any source of pairs."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from utils.files import InputError, parallel
 from utils.pictures import border_fraction, reduce_pair
 from utils.scenes import group_scenes, sift_features
 from utils.sources import mask_doubts, watch_decoders
+
+BATCH_PIXELS = 1 << 25  # of a batch's masks at their own size, which are kept beside it
 
 
 class Batch(NamedTuple):
@@ -119,18 +122,24 @@ class SourcePictures:
         """Take any size: pairs are reduced to it as they are read."""
 
     def batches(self, size, count):
-        """Yield all pictures as a Batch of `count` after the other."""
+        """Yield all pictures as Batches of at most `count`, and of about BATCH_PIXELS pixels."""
 
         def work(name):
             picture, mask = self.pairs_of_source.decode(name)
             return *reduce_pair(picture, mask, size), mask, sift_features(picture)
 
         self.features, self.fractions, self.borders = [], [], []
-        for begin in range(0, len(self.names), count):
+        begin, most = 0, min(count, os.cpu_count())  # decoded at once
+        while begin < len(self.names):
             # A batch alone, since all that is decoded ahead of the network would pile up
-            names = self.names[begin : begin + count]
-            with watch_decoders(self.pairs_of_source, names):
-                read = list(parallel(work, names))
+            read = []
+            while len(read) < count and sum(mask.size for *_, mask, _ in read) < BATCH_PIXELS:
+                names = self.names[begin:][: min(most, count - len(read))]
+                if not names:
+                    break
+                with watch_decoders(self.pairs_of_source, names):
+                    read += parallel(work, names)
+                begin += len(names)
             images, masks, own_masks, features = zip(*read, strict=True)
             self.features += features
             self.fractions += [mask.mean() for mask in masks]

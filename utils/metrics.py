@@ -32,6 +32,8 @@ def polyp_fractions(counts):
 def image_scores(counts):
     """Return Dice, IoU, precision and recall of each image, (n, 4) float, 0 to 1.
 
+    Dice is 2 |A and B| / (|A| + |B|) of two sets (Dice 1945, doi 10.2307/1932409), which is F1, the
+    harmonic mean of precision and recall; IoU is |A and B| / |A or B| (Jaccard 1912).
     counts: (n, 4) as from `confusion_counts`. An empty mask predicted empty scores 1 throughout; a
     score that has no pixels to go by otherwise, such as the precision of nothing, is 0.
     """
