@@ -46,7 +46,7 @@ LABELS = {
 POLYP_LABELS = {
     "polyp_sensitivity": ("polyps found", "of {:,} polyps"),
     "region_precision": ("regions right", "of {:,} regions called polyp"),
-    "false_alarms": ("false alarms", "regions that find no polyp, per image of {:,}"),
+    "false_alarms": ("false alarms", "regions that find no polyp, per image, of {:,} images"),
 }
 INTERVALS = f"95 % percentiles of {BOOTSTRAP_SAMPLES:,} bootstrap samples that draw whole scenes"
 OWN_SIZE = "the pictures' own size, with probabilities enlarged bilinearly"
@@ -248,10 +248,11 @@ def format_report(report, seconds):
             lines += format_comparison(metrics, others, differences)
         else:
             lines += format_table(metrics)
+    size = report["resolution"].partition(",")[0]  # theirs, whatever came before
     for letter, prediction in predictions.items():
-        lines += ["", f"Whole polyps{letter} at that size, found and right"]
+        lines += ["", f"Whole polyps{letter} at {size}, found and right"]
         lines += format_polyps(prediction["polyps"])
-        lines += ["", f"Borders{letter} at that size:", *format_borders(prediction["borders"])]
+        lines += ["", f"Borders{letter} at {size}:", *format_borders(prediction["borders"])]
     lines += ["", f"In brackets: {INTERVALS}"]
     return lines + [f"Beware: {line}" for line in report["warnings"]]
 
