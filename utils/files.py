@@ -121,6 +121,11 @@ def named_path(text):
     return text
 
 
+def in_all(count):
+    """Return what is said beside the first of `count` files, where there are more."""
+    return f" ({count:,} such files in all)" if count > 1 else ""
+
+
 def one_line(text):
     """Return a text with its line breaks and control characters escaped: files' names hold any."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))

@@ -4,7 +4,7 @@ import json
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from utils.files import InputError, cannot_write, file_sha256, lock_folder, write_beside
+from utils.files import InputError, cannot_write, file_sha256, in_all, lock_folder, write_beside
 
 LIST = "written.jsonl"  # a line for each file, of its SHA-256 and its name
 FOLDERS = ("masks", "overlays", "probabilities", "films", "gallery")
@@ -64,11 +64,10 @@ class Results:
             earlier = self.unchanged()
             changed = (self.held() & set(names)) - set(earlier)
             if changed:
-                others = f" ({len(changed):,} such files in all)" if len(changed) > 1 else ""
                 raise InputError(
                     f"{self.folder / min(changed)}: was changed since a run wrote it, or is none of"
                     " the last run's; move it away, or choose another place with"
-                    f" --results{others}"
+                    f" --results{in_all(len(changed))}"
                 )
             try:
                 for name in earlier:
@@ -83,10 +82,9 @@ class Results:
             if earlier:
                 print(f"{self.folder}: {len(earlier):,} of an earlier run's files are replaced")
             if strangers:
-                others = f" ({len(strangers):,} such files in all)" if len(strangers) > 1 else ""
                 print(
                     f"Beware: {self.folder / min(strangers)} stays, but is none of this run's"
-                    f" results{others}"
+                    f" results{in_all(len(strangers))}"
                 )
             yield
 

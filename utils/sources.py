@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.files import InputError, Progress, file_sha256, hold_back_stderr
+from utils.files import InputError, Progress, file_sha256, hold_back_stderr, in_all
 from utils.pictures import (
     PLAIN,
     MaskConvention,
@@ -80,9 +80,9 @@ def watch_decoders(source, names):
         for name in names:
             files += [file for file, data in source.read(name) if is_damaged(data, file)]
             progress.advance()
-        others = f" ({len(files)} such files in all)" if len(files) > 1 else ""
         raise InputError(
-            f"{files[0]}: a damaged JPEG, only a part of it is there; replace or remove it{others}"
+            f"{files[0]}: a damaged JPEG, only a part of it is there; replace or remove it"
+            + in_all(len(files))
         )
 
 
@@ -194,7 +194,7 @@ def paired_source(label, images, masks, read, convention=PLAIN):
     ):
         alone = sorted(this.keys() - that.keys())
         if alone:
-            others = f" ({len(alone)} such files in all)" if len(alone) > 1 else ""
+            others = in_all(len(alone))
             longer = sorted(stem for stem in that if stem.startswith(alone[0]))
             way_out = ""
             if this is images and longer:
