@@ -110,8 +110,8 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         groups, split, folds = read_splits(splits_file, source.names)
         if fold is not None:
             check_folds(splits_file, groups, folds, fold)
-    elif fold is not None and not 0 <= fold < FOLDS:
-        raise InputError(f"--fold {fold}: there are the folds 0 to {FOLDS - 1}")
+    elif fold is not None:
+        check_computed_fold(fold)
     with replace_files(data_dir, FILES) as folder:
         sizes, fractions, borders, features = write_arrays(source, folder, not splits_file)
         warnings = mask_doubts(source, fractions, borders, MOST_COVERED)
@@ -134,6 +134,12 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         (folder / "dataset.json").write_text(text, encoding="utf-8")
         save_preview(folder, source.names, fractions)
     return summary
+
+
+def check_computed_fold(fold):
+    """Raise InputError for a fold that a split which is computed does not have."""
+    if not 0 <= fold < FOLDS:
+        raise InputError(f"--fold {fold}: there are the folds 0 to {FOLDS - 1}")
 
 
 def write_arrays(source, folder, describe):
@@ -295,6 +301,19 @@ def choose_source(arguments):
     return archive_source(arguments.archive or ARCHIVE_PATH, convention)
 
 
+def check_splits(arguments):
+    """Raise InputError for a splits file or a fold that is of no use, before any download."""
+    path, fold = arguments.splits, arguments.fold
+    if not (path or arguments.regroup or arguments.demo or arguments.images or arguments.archive):
+        path = SPLITS_PATH if SPLITS_PATH.is_file() else None  # the official archive's
+    if path:
+        groups, _, folds = read_splits(path, sorted(names_in(path)))
+        if fold is not None:
+            check_folds(path, groups, folds, fold)
+    elif fold is not None and arguments.regroup:
+        check_computed_fold(fold)
+
+
 def choose_splits(arguments, names):
     """Return the splits file that the arguments ask for, or None: to be computed.
 
@@ -313,8 +332,7 @@ def main():
     """Prepare the data set that the command line asks for, or print the agreement on it."""
     arguments = parse_arguments()
     check_constants()
-    if arguments.splits:
-        names_in(arguments.splits)  # before the download
+    check_splits(arguments)
     start = time.monotonic()
     source = choose_source(arguments)
     if arguments.agreement:

@@ -38,6 +38,7 @@ from utils.files import (
     input_errors,
     lock_folder,
     named_path,
+    read_whole,
     reading,
     run,
     write_beside,
@@ -309,8 +310,11 @@ def train(settings, arguments, machine, strategy):
     begin(folder, settings, machine, arguments.fresh)
     rows = read_history(folder / "history.csv")
     if rows:
-        with reading(folder / "unet.keras", "--fresh begins anew"):
+        try:
             load_unet(folder / "unet.keras")
+        except ValueError as error:
+            problem, _, _ = str(error).rpartition("; ")
+            raise InputError(f"{problem}; --fresh begins anew") from error
     dice_weight = settings["bce_dice_weight"]
     check_data = partial(check_unchanged, arguments.data, settings["data_sha256"])
     losses = {"bce": add_dice_loss(dice_weight), "dice": dice_loss}
@@ -423,7 +427,7 @@ def earlier_training(folder, settings):
             raise InputError(f"{path}: is missing, and belongs to history.csv; --fresh begins anew")
         return None
     with reading(path, "--fresh begins anew in its folder"):
-        config = json.loads(path.read_text())
+        config = json.loads(read_whole(path))
         before = config["settings"]
         differing = [key for key, value in settings.items() if before.get(key) != value]
         if config["machine"]["precision"] not in PRECISIONS[1:]:  # a training goes on in it

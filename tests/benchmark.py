@@ -35,11 +35,10 @@ from data_preprocessing import (  # noqa: E402
     IMAGE_SIZE,
     write_arrays,
 )
-from shell import segment_picture  # noqa: E402
+from shell import read_picture, segment_picture  # noqa: E402
 from utils.dataset import load_split, load_summary  # noqa: E402
 from utils.figures import ORANGE, SKY  # noqa: E402
 from utils.files import run, write_beside  # noqa: E402
-from utils.pictures import read_picture  # noqa: E402
 from utils.prediction import make_predictor  # noqa: E402
 from utils.sources import archive_source  # noqa: E402
 

@@ -1,13 +1,19 @@
 """The demo data set and a network trained on it, made once for all tests as a user makes them."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from shell import TINY, make_pair, run_script
+from shell import ROOT, TINY, make_pair, run_script
 from utils.pictures import save_image
+
+# Every Python that a test starts loads tests/offline/sitecustomize.py first, which ends it where it
+# turns to the network
+OFFLINE = [str(ROOT / "tests/offline"), os.environ.get("PYTHONPATH")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, OFFLINE))
 
 
 @pytest.fixture

@@ -29,11 +29,12 @@ import numpy as np
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from shell import read_picture
 from utils.checkpoints import read_config
 from utils.dataset import check_folds, load_split, load_summary, names_in, read_splits
 from utils.files import InputError, Progress, hold_back_stderr, one_line
 from utils.history import MEASURED, best_row, read_history, write_history
-from utils.pictures import MaskConvention, cv2, decode_image, decode_pair, read_picture
+from utils.pictures import MaskConvention, cv2, decode_image, decode_pair
 from utils.sources import archive_source, watch_decoders
 
 SECONDS = 10  # of a case

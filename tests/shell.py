@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from utils.dataset import SPLITS, Split
-from utils.pictures import reduce_picture
+from utils.files import InputError, hold_back_stderr
+from utils.pictures import cv2, decode_image, read_bytes, reduce_picture, tells_damage
 from utils.prediction import enlarge
 
 ROOT = Path(__file__).parents[1]
-PATHS = [str(ROOT / "tests/offline"), os.environ.get("PYTHONPATH")]
-OFFLINE = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, PATHS))}  # see sitecustomize.py
 TINY = ["--filters", "2", "--epochs", "3", "2"]
 
 
@@ -27,8 +26,7 @@ def command(script, *arguments):
 
 
 def run_script(script, *arguments, **options):
-    """Run a script as a user does, but without a network."""
-    options = {"env": OFFLINE} | options
+    """Run a script as a user does, but without a network: see conftest.py."""
     return subprocess.run(
         command(script, *arguments), capture_output=True, text=True, check=False, **options
     )
@@ -64,6 +62,21 @@ def segment_picture(predict, picture, size, threshold):
     """
     probability = enlarge(predict(reduce_picture(picture, size)[None])[0], picture.shape)
     return (probability >= threshold).astype(np.uint8) * np.uint8(255)
+
+
+def read_picture(path):
+    """Read a picture: (height, width, 3) uint8 RGB, turned as its EXIF orientation shows it.
+
+    Raises InputError for what cannot be read or decoded, wholly. Not for threads: see
+    `hold_back_stderr`.
+    """
+    data = read_bytes(path)
+    with hold_back_stderr() as held_back:
+        picture = decode_image(data, path, cv2.IMREAD_COLOR_RGB)
+        damaged = tells_damage(held_back())
+    if damaged:
+        raise InputError(f"{path}: a damaged JPEG, only a part of it is there; replace it")
+    return picture
 
 
 def zip_folders(folders, path):

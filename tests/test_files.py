@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from shell import OFFLINE, ROOT, assert_mistake, full_disk, no_rights
+from shell import ROOT, assert_mistake, full_disk, no_rights
 from utils.files import (
     PART,
     InputError,
@@ -393,9 +393,9 @@ def test_progress_without_a_known_end_counts_and_ends_its_line(capsys, monkeypat
 
 
 def test_scripts_are_run_without_a_network():
-    """So the data step, training and evaluation that run_script runs all turn to none."""
+    """So the data step, training and evaluation that tests run all turn to none."""
     code = "import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept OSError: pass"
     line = [sys.executable, "-c", code]
-    done = subprocess.run(line, env=OFFLINE, capture_output=True, text=True, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 99
     assert "no script but the download" in done.stderr

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image  # which comes with Matplotlib
 
-from shell import ROOT
+from shell import ROOT, read_picture
 from utils import MAX_PIXELS
 from utils.files import InputError
 from utils.pictures import (
@@ -22,7 +22,6 @@ from utils.pictures import (
     border_fraction,
     decode_image,
     decode_pair,
-    read_picture,
     reduce_pair,
 )
 
@@ -396,10 +395,10 @@ def test_no_script_loads_opencv_before_the_limit_is_set(script, tmp_path):
     code = f"""
 import resource, sys, {script}
 from utils.files import InputError
-from utils.pictures import read_picture
+from utils.pictures import cv2, decode_image, read_bytes
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    read_picture(sys.argv[1])
+    decode_image(read_bytes(sys.argv[1]), sys.argv[1], cv2.IMREAD_COLOR_RGB)
 except InputError as error:
     print(error)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)

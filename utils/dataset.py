@@ -1,6 +1,7 @@
 """Reading a prepared data set: its rows from disk, its splits, its summary."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.files import PART, InputError, reading
+from utils.files import PART, InputError, read_file, read_whole, reading
 
 SPLITS = ("train", "validation", "test")
 SPLIT_COLUMNS = ["name", "group", "split", "fold"]
@@ -140,12 +141,10 @@ def read_lines(path):
     Raises InputError if it cannot be read, and for a line of more or fewer values.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
-            reader = csv.reader(file, strict=True)
-            header = next(reader, None)
-            lines = [(reader.line_num, line) for line in reader if line]
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        text = read_file(path).decode("utf-8-sig")  # Excel begins with a mark
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, None)
+        lines = [(reader.line_num, line) for line in reader if line]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: no CSV file in UTF-8 ({error})") from error
     if header != SPLIT_COLUMNS:
@@ -214,7 +213,7 @@ def load_summary(data_dir):
             f"{data_dir}: no data set there yet; run python data_preprocessing.py (or with --demo)"
         )
     with reading(path, PREPARE):
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads(read_whole(path))
         size, pairs, fractions = (summary[key] for key in ("image_size", "pairs", "polyp_fraction"))
         texts = isinstance(summary["source"], str) and isinstance(summary["sha256"], str)
         if not (texts and isinstance(size, int) and size > 0):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 
+MAX_TEXT = 20_000_000  # bytes of a table, a list or a JSON file: Python makes ten times more of it
 PART = ".part"  # the folder in which `replace_files` makes the new files
 
 # What to do where the system refuses to write; whatever is not here is mostly a full disk
@@ -354,9 +355,20 @@ def file_sha256(*paths):
     return digest.hexdigest()
 
 
-def read_file(path):
-    """Return a file's bytes; raises InputError if it cannot be read."""
+def read_file(path, most=MAX_TEXT):
+    """Return a file's bytes; raises InputError if it cannot be read, or holds more than `most`."""
     try:
-        return Path(path).read_bytes()
+        return read_whole(path, most)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
+
+
+def read_whole(path, most=MAX_TEXT):
+    """Return a file's bytes; raises OSError as `open` does, and for more than `most`."""
+    data = bytearray()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):  # a device has no size that could be asked for
+            data += piece
+            if len(data) > most:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return bytes(data)

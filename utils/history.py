@@ -1,6 +1,7 @@
 """The history: what is written down of each epoch, read, and drawn."""
 
 import csv
+import io
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from utils.figures import BLUE, GREEN, ORANGE
-from utils.files import reading, write_beside
+from utils.files import read_whole, reading, write_beside
 
 # What every epoch is asked for, and no training goes on without
 MEASURED = (
@@ -28,16 +29,15 @@ def read_history(path):
         return []
     types = {"phase": str, "epoch": int}
     with reading(path, "--fresh begins anew"):
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            if not {*types, *MEASURED} <= set(reader.fieldnames or ()):
-                raise ValueError
-            rows = [
-                {column: types.get(column, float)(value) for column, value in row.items()}
-                for row in reader
-            ]
-            file.seek(0)
-            ended = file.read().endswith("\n")  # or the last number may lack digits
+        text = read_whole(path).decode()
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if not {*types, *MEASURED} <= set(reader.fieldnames or ()):
+            raise ValueError
+        rows = [
+            {column: types.get(column, float)(value) for column, value in row.items()}
+            for row in reader
+        ]
+        ended = text.endswith("\n")  # or the last number may lack digits
         found = [(row["phase"], row["epoch"]) for row in rows]
         phases = [phase for phase, _ in found]
         whole = [(phase, n + 1) for phase in ("bce", "dice") for n in range(phases.count(phase))]

@@ -63,7 +63,7 @@ def read_bytes(path):
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     check_bytes(size, path)
-    return read_file(path)
+    return read_file(path, MAX_BYTES)
 
 
 def check_bytes(size, file):
@@ -72,21 +72,6 @@ def check_bytes(size, file):
         raise InputError(
             f"{file}: is too large, {size:,} bytes; the limit is {MAX_BYTES:,}: reduce it"
         )
-
-
-def read_picture(path):
-    """Read a picture: (height, width, 3) uint8 RGB, turned as its EXIF orientation shows it.
-
-    Raises InputError for what cannot be read or decoded, wholly. Not for threads: see
-    `hold_back_stderr`.
-    """
-    data = read_bytes(path)
-    with hold_back_stderr() as held_back:
-        picture = decode_image(data, path, cv2.IMREAD_COLOR_RGB)
-        damaged = tells_damage(held_back())
-    if damaged:
-        raise InputError(f"{path}: a damaged JPEG, only a part of it is there; replace it")
-    return picture
 
 
 def save_image(path, image):
