@@ -1,17 +1,21 @@
-"""Faults at random: kills, full disks and damaged files, and whether all comes right again.
+"""Faults at random: kills, full disks, damaged files, and whether all comes right again.
 
     python tests/faults.py                          60 cases
     python tests/faults.py --cases 1000 --seed 7    others, for an hour or two
 
-Each case lets a script meet one fault, on drawn pictures of 32 x 32 and a network of one filter.
-It may then end well, or with one line that says what to do. Where nothing was damaged, the same
-command must go on, to the very files that it leaves undisturbed, bit for bit, and to no other.
-The status is 1 if a case fails.
+    python tests/faults.py --faults kill            of one kind alone
+
+Each case lets a command meet one fault, on drawn pictures of 32 x 32 and a network of one filter:
+signals, a full disk, a folder without the right to write, a second process beside it, bad servers,
+damaged files, weights that are no numbers. It may then end well, or with one line that says what to
+do. Where nothing was damaged, the same command must go on, to the very files that it leaves
+undisturbed, bit for bit, and to no other. The status is 1 if a case fails.
 """
 
 import argparse
 import collections
 import csv
+import ctypes
 import importlib
 import io
 import json
@@ -22,10 +26,12 @@ import random
 import resource
 import shutil
 import signal
+import struct
 import sys
 import tempfile
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +41,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
 
 from server import serve
+from utils.demo import draw_demo_pair
 from utils.files import InputError, file_sha256
 
 SIGNALS = {name: getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")}
@@ -55,10 +62,21 @@ class Ended(NamedTuple):
     seconds: float
 
 
-def child(script, arguments, constants, limit, log):
+def bind_root():
+    """Let files' rights hold for this process even if it is root: it gives up CAP_DAC_OVERRIDE."""
+    libc, header = ctypes.CDLL(None, use_errno=True), struct.pack("Ii", 0x20080522, 0)
+    capabilities = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; low, high
+    libc.capget(header, capabilities)
+    effective, *others = struct.unpack("6I", capabilities.raw)
+    if libc.capset(header, struct.pack("6I", effective & ~(1 << 1), *others)):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def child(script, arguments, constants, limit, bound, log):
     """Run a script as the shell would, in a process that has loaded TensorFlow before it forked.
 
-    constants: of modules, changed; limit: the bytes to which files may grow, as on a full disk.
+    constants: of modules, changed; limit: the bytes to which files may grow, as on a full disk;
+    bound: whether by files' rights, which root is not otherwise.
     """
     for number, suffix in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{log}.{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -72,6 +90,8 @@ def child(script, arguments, constants, limit, log):
         Path(f"{log}.begun").touch()  # from here on a signal is answered with a line
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        if bound:
+            bind_root()
         module.main()
 
     module.run(main)
@@ -83,21 +103,30 @@ def break_off(rows, phase):
         raise InputError("broken off")
 
 
+def poison(after, save_backup, folder, phase, epoch, model, optimizer):
+    """Take the place of train.save_backup, and make the weights no numbers after some epoch."""
+    save_backup(folder, phase, epoch, model, optimizer)
+    if (phase, epoch) == after:
+        model.set_weights([np.full_like(weights, np.nan) for weights in model.get_weights()])
+
+
 class Bench:
-    """A folder to work in, and what each script leaves there undisturbed."""
+    """A folder to work in, and what each command leaves there undisturbed."""
 
     def __init__(self, folder, heavy=True):
-        self.folder, self.log = Path(folder), Path(folder) / "log"
+        self.folder = Path(folder)
         self.context = multiprocessing.get_context("forkserver")
         preloaded = ["data_preprocessing", "utils.figures", "sklearn.cluster"]
         preloaded += ["sklearn.neighbors", "sklearn.model_selection"]
         preloaded += ["train", "evaluation", "model", "tensorflow"] if heavy else []
         self.context.set_forkserver_preload(preloaded)
         self.seconds = {}
-        self.undisturbed(self.prepare(self.folder / "data"))
+        draw_own(self.folder / "own")
+        for command, name in COMMANDS.items() if heavy else [("prepare", "data")]:
+            if command == "choose":
+                shutil.copytree(self.folder / "trained", self.folder / name)
+            self.seconds[name] = self.undisturbed(getattr(self, command)(self.folder / name))
         if heavy:
-            self.undisturbed(self.train(self.folder / "trained"))
-            self.undisturbed(self.evaluate(self.folder / "scored"))
             broken = {"train": {"check_health": break_off}}
             self.run(*self.train(self.folder / "midway")[:2], broken)
 
@@ -105,7 +134,7 @@ class Bench:
         ended = self.run(*command)
         if ended.status:
             raise FaultError(f"{command[0]} fails undisturbed: {ended.errors}")
-        self.seconds[command[0]] = ended.seconds
+        return ended.seconds
 
     def prepare(self, folder):
         return "data_preprocessing", ["--demo", "--data", folder], SMALL
@@ -122,34 +151,54 @@ class Bench:
         options = ["--from", start] if start else []
         return "train", [*TRAIN, "--data", data, "--checkpoints", folder, *options], {}
 
-    def evaluate(self, folder, data=None, network=None):
+    def score(self, folder, data=None, network=None):
         data, network = data or self.folder / "data", network or self.folder / "trained"
         options = ["--data", data, "--checkpoints", network, "--results", folder]
         return "evaluation", options, {}
 
-    def run(self, script, arguments, constants, limit=None, stop=None):
-        """Run a script to its end; stop: a signal, and seconds after its beginning to send it."""
-        begun = Path(f"{self.log}.begun")
-        begun.unlink(missing_ok=True)
-        start = time.monotonic()
-        task = (script, arguments, constants, limit, self.log)
+    def choose(self, network):
+        options = ["--thresholds", "--data", self.folder / "data", "--checkpoints", network]
+        return "evaluation", options, {}
+
+    def segment(self, folder):
+        options = ["--checkpoints", self.folder / "trained", "--results", folder]
+        return "evaluation", [self.folder / "own", *options], {}
+
+    def start(self, script, arguments, constants, limit=None, bound=False, log="log"):
+        """Begin to run a script, and return its process and log."""
+        log = self.folder / log
+        Path(f"{log}.begun").unlink(missing_ok=True)
+        task = (script, arguments, constants, limit, bound, log)
         process = self.context.Process(target=child, args=task)
         process.start()
+        return process, log
+
+    def await_start(self, process, log):
+        while process.is_alive() and not Path(f"{log}.begun").exists():
+            time.sleep(0.01)
+
+    def run(self, script, arguments, constants, stop=None, allowed=(0, 2), **options):
+        """Run a script to its end; stop: a signal, and seconds after its beginning to send it."""
+        start = time.monotonic()
+        process, log = self.start(script, arguments, constants, **options)
         if stop:
             number, seconds = stop
-            while process.is_alive() and not begun.exists():
-                time.sleep(0.01)
+            self.await_start(process, log)
             process.join(seconds)
             if process.is_alive():
                 os.kill(process.pid, number)
+            allowed = (*allowed, 130, 143, 129, -signal.SIGKILL)
+        return self.end(script, process, log, start, allowed)
+
+    def end(self, script, process, log, start, allowed=(0, 2)):
+        """Wait for the end of a process, and return how it ended; it may by these statuses."""
         process.join(PATIENCE)
         if process.is_alive():
             process.kill()
             process.join()
             raise FaultError(f"{script} hangs")
-        errors = Path(f"{self.log}.err").read_text(errors="replace")
+        errors = Path(f"{log}.err").read_text(errors="replace")
         ended = Ended(process.exitcode, errors, time.monotonic() - start)
-        allowed = {0, 2} | ({130, 143, 129, -signal.SIGKILL} if stop else set())
         lines = errors.splitlines()
         if ended.status not in allowed or len(lines) != (ended.status > 0):
             raise FaultError(f"{script} ends with status {ended.status}: {errors!r}")
@@ -185,37 +234,47 @@ def content(path):
     return path.read_bytes()
 
 
+def draw_own(folder):
+    """Leave three pictures and a film of ten frames to segment."""
+    folder.mkdir()
+    film = cv2.VideoWriter(str(folder / "film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (64, 48))
+    for number in range(10):
+        picture, _ = draw_demo_pair(f"demo_{number:03d}")
+        picture = cv2.resize(picture[..., ::-1], (64, 48))
+        film.write(picture)
+        if number < 3:
+            (folder / f"{number}.png").write_bytes(cv2.imencode(".png", picture)[1])
+    film.release()
+
+
 # The faults
 
 
 def scene(bench, draw, kinds):
     """Return a command at random, the folder that it fills, and what that holds undisturbed."""
-    script, folder = draw.choice(kinds), bench.folder / "case"
-    if script == "train" and draw.random() < 0.5:
+    kind, folder = draw.choice(kinds), bench.folder / "case"
+    if kind == "train" and draw.random() < 0.5:
         shutil.copytree(bench.folder / "midway", folder)
-    command, reference = {
-        "data_preprocessing": (bench.prepare, "data"),
-        "train": (bench.train, "trained"),
-        "evaluation": (bench.evaluate, "scored"),
-    }[script]
-    return command(folder), folder, bench.folder / reference
+    if kind == "choose":
+        shutil.copytree(bench.folder / "trained", folder)
+    return getattr(bench, kind)(folder), folder, bench.folder / COMMANDS[kind]
 
 
 def kill(bench, draw, kinds):
-    """Stop a script, some of them several times, and let it go on."""
+    """Stop a command, some of them several times, and let it go on."""
     command, folder, reference = scene(bench, draw, kinds)
     names = []
     for _ in range(draw.choice([1, 1, 2, 3])):
         names.append(draw.choice(list(SIGNALS)))
-        seconds = draw.uniform(0, bench.seconds[command[0]])
+        seconds = draw.uniform(0, bench.seconds[reference.name])
         bench.run(*command, stop=(SIGNALS[names[-1]], seconds))
     bench.undisturbed(command)
     same(folder, reference)
-    return f"{command[0]}, {names[0]}", "went on to the same"
+    return f"{reference.name}, {names[0]}", "went on to the same"
 
 
 def fill(bench, draw, kinds):
-    """Let the files of a script grow to a random size only, and then as they like."""
+    """Let the files of a command grow to a random size only, and then as they like."""
     command, folder, reference = scene(bench, draw, kinds)
     largest = max(path.stat().st_size for path in reference.rglob("*"))
     limit = int(10 ** draw.uniform(3.5, np.log10(1.2 * largest)))
@@ -224,7 +283,67 @@ def fill(bench, draw, kinds):
         raise FaultError(f"{command[0]} names no place: {ended.errors}")
     bench.undisturbed(command)
     same(folder, reference)
-    return command[0], "went on to the same" if ended.status else "had room enough"
+    return reference.name, "went on to the same" if ended.status else "had room enough"
+
+
+def forbid(bench, draw, kinds):
+    """Let a command write where nobody may, and then where it may."""
+    command, folder, reference = scene(bench, draw, kinds)
+    folder.mkdir(exist_ok=True)
+    inside = [path for path in folder.rglob("*") if path.is_dir()]
+    for each in (folder, *inside):
+        each.chmod(0o555)
+    ended = bench.run(*command, bound=True)
+    for each in (folder, *inside):
+        each.chmod(0o755)
+    if ended.status != 2 or not (
+        "Permission denied" in ended.errors and str(folder) in ended.errors
+    ):
+        raise FaultError(f"{command[0]} ends with {ended.status}: {ended.errors}")
+    bench.undisturbed(command)
+    same(folder, reference)
+    return reference.name, "went on to the same"
+
+
+def beside(bench, draw, kinds):
+    """Run a command twice at once, the second a moment after the first."""
+    command, folder, reference = scene(bench, draw, kinds)
+    start = time.monotonic()
+    process, log = bench.start(*command, log="first")
+    bench.await_start(process, log)
+    process.join(draw.uniform(0, bench.seconds[reference.name]))
+    second = bench.run(*command)
+    first = bench.end(command[0], process, log, start)
+    refused = [ended for ended in (first, second) if ended.status]
+    if len(refused) == 2 or any("another process is at" not in each.errors for each in refused):
+        raise FaultError(f"{first} beside {second}")
+    same(folder, reference)
+    return reference.name, "one was refused" if refused else "one after the other"
+
+
+def explode(bench, draw, kinds):
+    """Make all weights NaN after some epoch, or the learning rate 1, and then let it go on."""
+    folder, trained = bench.folder / "case", bench.folder / "trained"
+    script, arguments, _ = bench.train(folder)
+    if draw.random() < 0.5:
+        after = draw.choice([("bce", 1), ("bce", 2), ("dice", 1)])
+        train = importlib.import_module("train")
+        changed = {"save_backup": partial(poison, after, train.save_backup)}
+        ended = bench.run(script, arguments, {"train": changed}, allowed=(1,))
+        if "not finite" not in ended.errors or "--fresh" not in ended.errors:
+            raise FaultError(f"says no way out: {ended.errors}")
+        bench.undisturbed((script, arguments, {}))
+        same(folder, trained)
+        return f"NaN after {after[1]} of {after[0]}", "went on to the same"
+    rates = dict.fromkeys(
+        ("BCE_LEARNING_RATE", "DICE_LEARNING_RATE"), draw.choice([1.0, 1e3, 1e30])
+    )
+    ended = bench.run(script, arguments, {"train": rates}, allowed=(0, 1))
+    if ended.status and not ("--fresh" in ended.errors and "lower learning rate" in ended.errors):
+        raise FaultError(f"says no way out: {ended.errors}")
+    if (folder / "unet.keras").exists():
+        bench.undisturbed(bench.score(bench.folder / "case/results", network=folder))
+    return "learning rate", "stopped in a line" if ended.status else "ended well"
 
 
 def fetch(bench, draw, kinds):
@@ -309,10 +428,10 @@ def damage(bench, draw, kinds):
     command, reference = {
         "data": [
             (bench.train(case / "new", data=case / where), folder / "trained"),
-            (bench.evaluate(case / "new", data=case / where), scored),
+            (bench.score(case / "new", data=case / where), scored),
         ],
         "trained": [
-            (bench.evaluate(case / "new", network=case / where), scored),
+            (bench.score(case / "new", network=case / where), scored),
             (bench.train(case / "new", start=case / where), None),
         ],
         "midway": [(bench.train(case / where), folder / "trained")],
@@ -342,21 +461,28 @@ DAMAGES = {
     "a folder": None,
     "gone": None,
 }
-FAULTS = {fault.__name__: fault for fault in (kill, fill, fetch, damage)}
-SCRIPTS = ["data_preprocessing", "train", "evaluation"]
+FAULTS = {fault.__name__: fault for fault in (kill, fill, fetch, damage, beside, forbid, explode)}
+# Methods of Bench, and the folder of what each leaves undisturbed
+COMMANDS = {
+    "prepare": "data",
+    "train": "trained",
+    "score": "scored",
+    "segment": "segmented",
+    "choose": "chosen",
+}
 
 
-def run_cases(folder, cases, seed, faults=tuple(FAULTS), scripts=SCRIPTS, show=print):
+def run_cases(folder, cases, seed, faults=tuple(FAULTS), commands=tuple(COMMANDS), show=print):
     """Run cases in an empty folder; return their count by fault and outcome, and the failures.
 
-    faults: of FAULTS, in turn; scripts: those that are killed or meet a full disk.
+    faults: of FAULTS, in turn; commands: of COMMANDS, those that meet a fault other than `fetch`.
     """
-    bench = Bench(folder, heavy=scripts == SCRIPTS)
+    bench = Bench(folder, heavy=commands == tuple(COMMANDS))
     counts, failures = collections.Counter(), []
     for number in range(cases):
         draw, fault = random.Random(f"{seed} {number}"), faults[number % len(faults)]
         try:
-            what, outcome = FAULTS[fault](bench, draw, scripts)
+            what, outcome = FAULTS[fault](bench, draw, commands)
         except FaultError as failure:
             what, outcome = str(failure), "FAILED"
             failures.append(f"case {number}, {fault}: {failure}")
@@ -370,9 +496,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=tuple(FAULTS))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        counts, failures = run_cases(folder, arguments.cases, arguments.seed)
+        counts, failures = run_cases(folder, arguments.cases, arguments.seed, arguments.faults)
     print(f"\n{arguments.cases} cases, seed {arguments.seed}")
     for (fault, outcome), count in sorted(counts.items()):
         print(f"  {fault:8} {outcome:20} {count:5}")

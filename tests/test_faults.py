@@ -3,8 +3,8 @@
 import faults
 
 
-def test_kills_full_disks_and_bad_servers_end_in_the_same_data_set(tmp_path):
-    kinds = ("kill", "fill", "fetch")
-    counts, failures = faults.run_cases(tmp_path, 3, 0, kinds, ["data_preprocessing"])
+def test_whatever_the_data_step_meets_ends_in_the_same_data_set(tmp_path):
+    kinds = ("kill", "fill", "fetch", "beside", "forbid")
+    counts, failures = faults.run_cases(tmp_path, 5, 0, kinds, ["prepare"])
     assert failures == []
-    assert sum(counts.values()) == 3
+    assert sum(counts.values()) == 5
