@@ -45,6 +45,7 @@ from utils.checkpoints import (
     THRESHOLDS_FILE,
     Networks,
     find_checkpoints,
+    hash_weights,
     read_config,
     store_threshold,
     stored_choices,
@@ -67,6 +68,7 @@ from utils.files import (
     fail,
     hold_back_stderr,
     input_errors,
+    lock_folder,
     named_path,
     run,
 )
@@ -147,9 +149,9 @@ def choose_networks(named, tta):
     what is stored with the network, and nothing is.
     """
     folders = find_checkpoints(named, CHECKPOINTS_DIR, shipped_checkpoints())
-    configs = [read_config(folder) for folder in folders]
+    configs, weights = [read_config(folder) for folder in folders], hash_weights(folders)
     try:
-        threshold, temperature = stored_choices(folders, configs, tta)
+        threshold, temperature = stored_choices(folders, configs, weights, tta)
     except InputError:
         if "validation" in (THRESHOLD, TEMPERATURE):
             raise
@@ -159,22 +161,25 @@ def choose_networks(named, tta):
         threshold = THRESHOLD
     elif scaled:  # it was chosen on probabilities as they are: the same pixels are called polyp
         threshold = float(scale_probabilities(threshold, temperature))
-    return Networks(folders, configs, threshold, temperature, scaled)
+    return Networks(folders, configs, weights, threshold, temperature, scaled)
 
 
 def load_predictor(networks, tta):
     """Load the Networks of a prediction; TensorFlow has started.
 
-    tta: whether to average over each picture's eight views (test-time augmentation). Returns a
-    function from (n, size, size, 3) uint8 pictures to probabilities of polyp, (n, size, size, 1)
-    float32, 0 to 1; that size; and the precision that the networks compute in. Raises InputError
-    for a file that holds no such network, and for networks of several sizes.
+    tta: whether to average over each picture's eight views (test-time augmentation). Returns the
+    Networks, chosen anew where a training has replaced one meanwhile; a function from (n, size,
+    size, 3) uint8 pictures to probabilities of polyp, (n, size, size, 1) float32, 0 to 1; that
+    size; and the precision that the networks compute in. Raises InputError for a file that holds no
+    such network, and for networks of several sizes.
     """
     from model import choose_precision, load_unet
 
     precision, folders = choose_precision(), networks.folders
     with input_errors():
         loaded = [load_unet(folder / "unet.keras", precision) for folder in folders]
+    if hash_weights(folders) != networks.weights:
+        return load_predictor(choose_networks(folders, tta), tta)
     sizes = [network.input_shape[1] for network in loaded]
     for folder, size in zip(folders, sizes, strict=True):
         if size != sizes[0]:
@@ -188,7 +193,7 @@ def load_predictor(networks, tta):
     ]
     predict = average_networks(predictors)
     predict = average_views(predict, BATCH_SIZE) if tta else predict
-    return predict, sizes[0], precision
+    return networks, predict, sizes[0], precision
 
 
 # Labelled pictures
@@ -216,21 +221,19 @@ def score(arguments):
     pictures = choose_pictures(arguments)
     read = [arguments.images, arguments.masks, arguments.archive]
     results = Results(arguments.results, [path for path in read if path])
-    predictors, size, precision = load_predictors(chosen, pictures, tta)
-    start = time.monotonic()
-    scored = [
-        Scored(networks.threshold, networks.temperature, networks.scaled) for networks in chosen
-    ]
-    properties = score_pictures(predictors, scored, pictures, size, BATCH_SIZE)
-    seconds = time.monotonic() - start
-    groups, machine = pictures.scenes(), describe_machine(precision, 1)
-    report = make_report(pictures, groups, chosen, scored, size, tta, machine)
-    table = per_image_table(pictures.names, groups, scored, properties)
-    names = [*SCORES, *gallery_names(len(pictures.names))]
-    with results.begin(names), hold_back_stderr():  # what decoders say again of whole pictures
-        save_report(results, report, table)
-        save_figures(results, pictures, scored[0], properties, groups)
-        save_gallery(results, report, pictures, table, scored[0].packed)
+    with results.begin([*SCORES, *gallery_names(len(pictures.names))]):
+        chosen, predictors, size, precision = load_predictors(chosen, pictures, tta)
+        start = time.monotonic()
+        scored = [Scored(*networks[3:]) for networks in chosen]
+        properties = score_pictures(predictors, scored, pictures, size, BATCH_SIZE)
+        seconds = time.monotonic() - start
+        groups, machine = pictures.scenes(), describe_machine(precision, 1)
+        report = make_report(pictures, groups, chosen, scored, size, tta, machine)
+        table = per_image_table(pictures.names, groups, scored, properties)
+        with hold_back_stderr():  # what decoders say again of whole pictures
+            save_report(results, report, table)
+            save_figures(results, pictures, scored[0], properties, groups)
+            save_gallery(results, report, pictures, table, scored[0].packed)
     print(*format_report(report, seconds), sep="\n")
     if arguments.compare:
         print(*most_different(table), sep="\n")
@@ -239,17 +242,21 @@ def score(arguments):
 
 
 def load_predictors(chosen, pictures, tta):
-    """Start TensorFlow, and return the predictor of each of the Networks; their size, precision."""
+    """Start TensorFlow, and load each of the Networks, see `load_predictor`.
+
+    Returns a list of Networks, that of their predictors, their size and precision.
+    """
     start_tensorflow()
     loaded = [load_predictor(networks, tta) for networks in chosen]
-    for networks, (_, size, _) in zip(chosen, loaded, strict=True):
+    chosen, predictors, sizes, precisions = map(list, zip(*loaded, strict=True))
+    for networks, size in zip(chosen, sizes, strict=True):
         pictures.check_size(size, networks.folders[0])
-        if size != loaded[0][1]:
+        if size != sizes[0]:
             raise InputError(
                 f"{networks.folders[0]}: its network takes {size} pixels a side, that of"
-                f" {chosen[0].folders[0]} {loaded[0][1]}; compare networks of one size"
+                f" {chosen[0].folders[0]} {sizes[0]}; compare networks of one size"
             )
-    return [predict for predict, _, _ in loaded], *loaded[0][1:]
+    return chosen, predictors, sizes[0], precisions[0]
 
 
 def save_figures(results, pictures, scored, properties, groups):
@@ -275,7 +282,7 @@ def save_figures(results, pictures, scored, properties, groups):
     with results.write("sensitivity_by_size.png") as beside:
         save_sensitivity_by_size(beside, sensitivity_by_size(scored.regions, groups), title)
     with results.write("reliability.png") as beside:
-        histograms = scored.reliability, scored.scaled_reliability
+        histograms = (sum(histograms) for histograms, _ in (scored.plain, scored.divided))
         save_reliability(beside, *histograms, scored.temperature, title)
     with results.write("failures.png") as beside:
         save_failures(beside, dice_by_property(properties, dice, groups), threshold, title)
@@ -294,8 +301,29 @@ def choose_threshold(arguments):
             f"{folders[0]}: was trained on other data or another split than {arguments.data}, and"
             " may have seen its validation split; name its own with --data"
         )
-    networks = Networks(folders, [config], None)
-    (predict,), size, precision = load_predictors([networks], pictures, arguments.tta)
+    with lock_folder(folders[0]):  # against a training that would replace the network
+        networks = Networks(folders, [config], hash_weights(folders), None)
+        _, (predict,), size, precision = load_predictors([networks], pictures, arguments.tta)
+        rows, curve = score_thresholds(predict, pictures, size)
+        temperature = fit_temperature(curve)
+        images = len(pictures.names)
+        best = store_threshold(networks, arguments.tta, images, rows, temperature)
+    print(
+        f"{pictures.title}: {len(pictures.names):,} images, pixels pooled but for Dice per image;"
+        f" in {precision}",
+        *format_thresholds(rows),
+        f"{folders[0] / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
+        f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
+        ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
+        sep="\n",
+    )
+
+
+def score_thresholds(predict, pictures, size):
+    """Return the `set_scores` of labelled pictures at each of THRESHOLDS, and their curve.
+
+    predict, size: of a network. Returns dicts, with their "threshold", and a `curve_histogram`.
+    """
     counts, curve = [[] for _ in THRESHOLDS], 0
     progress = Progress("images", len(pictures.names))
     for batch in pictures.batches(size, BATCH_SIZE):
@@ -308,44 +336,31 @@ def choose_threshold(arguments):
         {"threshold": threshold, **set_scores(np.concatenate(counted))}
         for threshold, counted in zip(THRESHOLDS, counts, strict=True)
     ]
-    temperature = fit_temperature(curve)
-    chosen_on = arguments.tta, pictures.sha256, len(pictures.names)
-    best = store_threshold(folders[0], *chosen_on, rows, temperature)
-    print(
-        f"{pictures.title}: {len(pictures.names):,} images, pixels pooled but for Dice per image;"
-        f" in {precision}",
-        *format_thresholds(rows),
-        f"{folders[0] / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
-        f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
-        ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
-        sep="\n",
-    )
+    return rows, curve
 
 
 def segment(arguments):
     """Segment pictures and films at their own size; end with status 1 if any cannot be read."""
-    named = arguments.pictures + (read_list(arguments.list) if arguments.list else [])
-    files = find_files(named, arguments.results)
+    listed, missing = read_list(arguments.list) if arguments.list else ([], [])
+    files, failures = find_files(arguments.pictures + listed, arguments.results), missing.copy()
     films = {name: file for name, file in files.items() if is_film(file.name)}
     pictures = {name: file for name, file in files.items() if name not in films}
-    results = Results(arguments.results, files.values())
+    results, lines = Results(arguments.results, files.values()), []
     networks = choose_networks(arguments.checkpoints, arguments.tta)
-    start_tensorflow()
-    predict, size, _ = load_predictor(networks, arguments.tta)
-    if networks.scaled:
-        predict = scale_predictor(predict, networks.temperature)
-    how = (predict, size), networks.threshold, BATCH_SIZE, results
-    prediction = describe_prediction(networks, arguments.tta)
-    print(f"Prediction: {prediction}", flush=True)
-    failures = []
     with results.begin(result_names(pictures, films, arguments.probabilities)):
+        start_tensorflow()
+        networks, predict, size, _ = load_predictor(networks, arguments.tta)
+        if networks.scaled:
+            predict = scale_predictor(predict, networks.temperature)
+        how = (predict, size), networks.threshold, BATCH_SIZE, results
+        print(f"Prediction: {describe_prediction(networks, arguments.tta)}", flush=True)
         if pictures:
-            done, without, failures = segment_pictures(pictures, *how, arguments.probabilities)
-            print(
+            done, without, failed = segment_pictures(pictures, *how, arguments.probabilities)
+            failures += failed
+            lines.append(
                 f"{results.folder / 'masks'}: {done:,} masks,"
                 f" {without:,} of them without a polyp; outlined in {results.folder / 'overlays'},"
-                f" each polyp in {results.folder / OWN_TABLE}",
-                flush=True,
+                f" each polyp in {results.folder / OWN_TABLE}"
             )
         for name, file in films.items():
             start = time.monotonic()
@@ -354,15 +369,17 @@ def segment(arguments):
             except FilmError as error:
                 failures.append(error)
                 continue
-            print(
+            lines.append(
                 f"{results.folder / f'films/{name}.mp4'}: {frames:,} frames,"
                 f" {with_polyp:,} of them with a polyp, {frames / (time.monotonic() - start):.0f}"
                 " a second; each polyp in the .csv beside it"
             )
+    print(*lines, sep="\n")
     for error in failures:
         fail(error, status=1)
     if failures:
-        sys.exit(fail(f"{len(failures):,} of {len(files):,} could not be read whole", status=1))
+        count = len(files) + len(missing)
+        sys.exit(fail(f"{len(failures):,} of {count:,} could not be read whole", status=1))
 
 
 def parse_arguments():

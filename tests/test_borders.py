@@ -1,10 +1,13 @@
 """Distances of borders by hand, of empty masks, and as others compute them with SciPy."""
 
+import cv2
 import numpy as np
 import pytest
+import surface_distance
 from scipy import ndimage
 
 from utils import borders
+from utils.intervals import describe
 
 
 def square(top, left, side, size=32):
@@ -78,10 +81,34 @@ def test_scores_are_those_of_published_implementations():
             assert f1 == pytest.approx(2 * precision * recall / (precision + recall))
 
 
+def ellipse(random):
+    drawn = np.zeros((128, 128), np.uint8)
+    centre, axes = random.integers(56, 72, 2).tolist(), random.integers(15, 40, 2).tolist()
+    return cv2.ellipse(drawn, centre, axes, int(random.integers(180)), 0, 360, 1, -1).astype(bool)
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+def test_scores_are_near_those_of_surface_distance():
+    """DeepMind's package draws borders between the pixels, half a pixel beside these."""
+    random, distances = np.random.default_rng(1), []
+    for _ in range(20):
+        mask, prediction = ellipse(random), ellipse(random)
+        hausdorff, f1 = borders.border_scores(mask, prediction)
+        theirs = surface_distance.compute_surface_distances(mask, prediction, (1, 1))
+        robust = surface_distance.compute_robust_hausdorff(theirs, 95)
+        assert hausdorff == pytest.approx(robust, abs=0.75)
+        within = surface_distance.compute_surface_overlap_at_tolerance(theirs, borders.TOLERANCE)
+        assert f1 * np.sum(within) == pytest.approx(2 * np.prod(within), abs=0.05)  # or 0 by 0
+        distances.append(hausdorff)
+    assert min(distances) < 8 < 20 < max(distances)
+
+
 def test_metrics_say_what_they_are():
     scores = [(1.0, 1.0), (2.0, 0.5), (6.0, 0.0)]
     metrics = borders.border_metrics(scores, np.arange(3), "128 x 128")
-    values = {name: metric["value"] for name, metric in metrics.items()}
+    values = {name: metric.value for name, metric in metrics.items()}
     assert values == {"hausdorff_95": 3, "hausdorff_95_median": 2, "boundary_f1": 0.5}
-    assert all("pixels of 128 x 128" in metric["definition"] for metric in metrics.values())
-    assert metrics["boundary_f1"]["interval"][0] < 0.5 < metrics["boundary_f1"]["interval"][1]
+    assert all("pixels of 128 x 128" in metric.definition for metric in metrics.values())
+    for metric in metrics.values():
+        low, high = describe(metric)["interval"]
+        assert low < metric.value < high

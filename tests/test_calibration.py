@@ -7,6 +7,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
 from utils import calibration
+from utils.intervals import describe
 from utils.metrics import curve_histogram
 
 
@@ -102,18 +103,30 @@ def test_scaling_keeps_what_is_called_and_both_ends_are_treated_alike():
 
 
 def test_metrics_tell_before_and_after_apart():
-    masks, probabilities = overconfident(2_000)
-    curve = curve_histogram(masks, probabilities)
-    before, after = (
-        calibration.reliability_histogram(masks, p)
-        for p in (probabilities, calibration.scale_probabilities(probabilities, 4))
-    )
-    metrics = calibration.calibration_metrics(curve, before, after, 4)
-    assert {name: metric["value"] for name, metric in metrics.items()} == {
+    masks, probabilities = overconfident(4_000)
+    masks, probabilities = (x.reshape(20, 200, 1, 1) for x in (masks, probabilities))
+    scaled = calibration.scale_probabilities(probabilities, 4)
+    curves = [curve_histogram(*pair) for pair in zip(masks, probabilities, strict=True)]
+    ways = []
+    for these, temperature in ((probabilities, 1), (scaled, 4)):
+        pairs = zip(masks, these, strict=True)
+        histograms = [calibration.reliability_histogram(*pair) for pair in pairs]
+        ways.append((histograms, [calibration.cross_entropy(c, temperature) for c in curves]))
+    metrics = calibration.calibration_metrics(np.arange(20), *ways, 4)
+    before, after = (calibration.reliability_histogram(masks, p) for p in (probabilities, scaled))
+    assert {name: metric.value for name, metric in metrics.items()} == {
         "temperature": 4,
-        "calibration_error": calibration.expected_calibration_error(before),
-        "calibration_error_scaled": calibration.expected_calibration_error(after),
-        "cross_entropy": calibration.cross_entropy(curve),
-        "cross_entropy_scaled": calibration.cross_entropy(curve, 4),
+        "calibration_error": pytest.approx(calibration.expected_calibration_error(before)),
+        "calibration_error_scaled": pytest.approx(calibration.expected_calibration_error(after)),
+        "cross_entropy": pytest.approx(calibration.cross_entropy(sum(curves))),
+        "cross_entropy_scaled": pytest.approx(calibration.cross_entropy(sum(curves), 4)),
     }
-    assert metrics["cross_entropy_scaled"]["value"] < metrics["cross_entropy"]["value"]
+    assert metrics["cross_entropy_scaled"].value < metrics["cross_entropy"].value
+    assert "interval" not in describe(metrics["temperature"])
+    for name in ("calibration_error", "cross_entropy"):
+        low, high = describe(metrics[name])["interval"]
+        assert low < metrics[name].value < high
+    # Of one image, all samples are that image
+    one = calibration.calibration_metrics(np.zeros(1), *[(h[:1], c[:1]) for h, c in ways], 4)
+    interval = describe(one["calibration_error"])["interval"]
+    assert interval == pytest.approx((one["calibration_error"].value,) * 2)

@@ -66,6 +66,12 @@ def test_a_config_that_cannot_be_used_is_named_with_the_way_out(tmp_path):
         checkpoints.read_config(tmp_path)
 
 
+def make_networks(name):
+    folders = [make_checkpoint(name)]
+    configs = [checkpoints.read_config(folder) for folder in folders]
+    return checkpoints.Networks(folders, configs, checkpoints.hash_weights(folders), None)
+
+
 def rows_of(scores):
     return [{"threshold": threshold, "image_dice": dice} for threshold, dice in scores.items()]
 
@@ -78,35 +84,35 @@ def rows_of(scores):
     ],
 )
 def test_the_stored_threshold_is_the_best_by_dice(scores, best):
-    folder = make_checkpoint("a")
-    row = checkpoints.store_threshold(folder, False, "abc", 3, rows_of(scores), 2.5)
+    networks = make_networks("a")
+    row = checkpoints.store_threshold(networks, False, 3, rows_of(scores), 2.5)
     assert row == {"threshold": best, "image_dice": scores[best]}
-    config = checkpoints.read_config(folder)
-    assert checkpoints.stored_choices([folder], [config], tta=False) == (best, 2.5)
+    folder = networks.folders[0]
+    assert checkpoints.stored_choices(*networks[:3], tta=False) == (best, 2.5)
     stored = json.loads((folder / "thresholds.json").read_text())
     assert stored["thresholds"] == rows_of(scores)
     assert "3 images of the validation split" in stored["chosen_by"]
 
 
 def test_a_threshold_that_does_not_fit_is_refused_with_the_command_that_chooses_one():
-    folder = make_checkpoint("a net")
-    config = checkpoints.read_config(folder)
+    networks = make_networks("a net")
+    (folder,), (config,), weights = networks[:3]
     other = {"settings": config["settings"] | {"data_sha256": "other"}}
     run = r"; run python evaluation\.py --thresholds --checkpoints 'a net'"
 
-    def refuse(words, folders=(folder,), its_config=config, tta=False):
+    def refuse(words, folders=(folder,), its_config=config, tta=False, weights=weights):
         with pytest.raises(InputError, match=words) as error:
-            checkpoints.stored_choices(folders, [its_config], tta)
+            checkpoints.stored_choices(folders, [its_config], weights, tta)
         assert "\n" not in str(error.value)
 
     refuse(f"thresholds.json: is missing.*{run}$")
     refuse(f"is missing.*{run} --tta$", tta=True)
-    checkpoints.store_threshold(folder, False, "abc", 3, rows_of({0.3: 0.5}), 2.5)
+    checkpoints.store_threshold(networks, False, 3, rows_of({0.3: 0.5}), 2.5)
     refuse("stored with one network, not with the mean of 2", folders=(folder, folder))
     refuse(f"another data set{run}$", its_config=other)
     refuse(f"another choice of --tta{run} --tta$", tta=True)
     (folder / "unet.keras").write_bytes(b"trained anew")
-    refuse(f"another network{run}$")
+    refuse(f"another network{run}$", weights=checkpoints.hash_weights([folder]))
     for text in ("", "{", "[]", '{"threshold": 2}', '{"threshold": "x"}', '{"threshold": 0.5}'):
         (folder / "thresholds.json").write_text(text)
         refuse(f"is damaged{run}$")

@@ -15,7 +15,7 @@ import evaluation
 from model import build_unet, load_unet
 from shell import make_pictures, read_rows, save_data_set
 from utils.calibration import fit_temperature
-from utils.checkpoints import Networks
+from utils.checkpoints import Networks, hash_weights
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.labelled import Batch
@@ -70,23 +70,36 @@ def test_an_impossible_batch_size_is_named(value, monkeypatch):
         evaluation.main()
 
 
+def load(folders, tta):
+    return evaluation.load_predictor(Networks(folders, [], hash_weights(folders), 0.5), tta)
+
+
+def test_a_network_that_is_replaced_while_it_is_read_is_read_anew(tmp_path, monkeypatch):
+    folder, pictures = save_checkpoint(tmp_path / "a"), make_pictures(1, 16, 16, 3)
+    networks = evaluation.choose_networks([folder], tta=False)
+    save_checkpoint(folder, seed=1)  # as a training beside it would
+    chosen, predict, *_ = evaluation.load_predictor(networks, tta=False)
+    assert chosen.weights == hash_weights([folder]) != networks.weights
+    expected = load([folder], tta=False)[1](pictures)
+    np.testing.assert_array_equal(predict(pictures), expected)
+
+
 def test_several_networks_and_views_are_the_mean_of_all(tmp_path):
     folders = [save_checkpoint(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
     pictures = make_pictures(2, 16, 16, 3)
-    networks = [Networks([folder], [], 0.5) for folder in folders]
-    single = [evaluation.load_predictor(network, tta=True)[0] for network in networks]
-    both, size, _ = evaluation.load_predictor(Networks(folders, [], 0.5), tta=True)
+    single = [load([folder], tta=True)[1] for folder in folders]
+    _, both, size, _ = load(folders, tta=True)
     assert size == 16
     expected = np.mean([predict(pictures) for predict in single], axis=0)
     np.testing.assert_allclose(both(pictures), expected, atol=1e-6)
-    plain = evaluation.load_predictor(Networks(folders, [], 0.5), tta=False)[0]
+    plain = load(folders, tta=False)[1]
     assert np.abs(plain(pictures) - expected).max() > 1e-4
 
 
 def test_networks_of_several_sizes_are_not_averaged(tmp_path):
     folders = [save_checkpoint(tmp_path / str(size), size=size) for size in (16, 32)]
     with pytest.raises(InputError, match=r"32: its network takes 32 pixels a side, that of .*16"):
-        evaluation.load_predictor(Networks(folders, [], 0.5), tta=False)
+        load(folders, tta=False)
 
 
 class Unknown(keras.layers.Layer):
@@ -215,7 +228,7 @@ def test_pictures_are_scored_at_both_sizes_by_hand():
     properties = score_pictures([redness] * 2, scored, drawn, 8, batch_size=2)
     assert np.array(strict.counts).tolist() == [[8, 0, 8, 16]] * 3
     assert np.array(lenient.counts).tolist() == [[16, 0, 0, 16]] * 3
-    assert strict.curve.sum() == strict.reliability[0].sum() == 3 * 32
+    assert strict.curve.sum() == sum(strict.plain[0])[0].sum() == 3 * 32
     assert [values["size"] for values in properties] == [50] * 3
     assert [polyps.ious.tolist() for polyps, _ in strict.regions] == [[0.5]] * 3
     assert [f1 for _, f1 in lenient.borders] == [1] * 3
@@ -276,7 +289,7 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
     stored = json.loads((folder / "thresholds.json").read_text())
     validation = evaluation.PreparedPictures("validation", data)
     networks = evaluation.choose_networks([folder], tta=False)
-    predict, size, _ = evaluation.load_predictor(networks, tta=False)
+    _, predict, size, _ = evaluation.load_predictor(networks, tta=False)
     for row in stored["thresholds"]:
         scored = Scored(row["threshold"])
         score_pictures([predict], [scored], validation, size, 32)

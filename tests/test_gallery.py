@@ -79,7 +79,12 @@ def make_gallery(compared=False):
         report["compared"] = {
             "prediction": "another",
             "metrics": {"f1": metric},
-            "difference": {"f1": metric},
+            "difference": {
+                "metrics": {"f1": metric},
+                "polyps": {"false_alarms_iou": metric},
+                "borders": {"boundary_f1": metric},
+                "probabilities": {},
+            },
             **others,
         }
     results = Results("results")
@@ -110,7 +115,7 @@ def test_the_page_shows_every_picture_the_worst_first(capsys):
     assert sorted(f"gallery/{file.name}" for file in Path("results/gallery").iterdir()) == sorted(
         gallery_names(4)
     )
-    assert {"F1", "boundary F1", "false alarms"} <= set(page.texts)
+    assert {"F1", "boundary F1", "false alarms, by an IoU of 0.5 or more"} <= set(page.texts)
     assert "Beware" not in capsys.readouterr().out
 
 

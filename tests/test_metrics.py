@@ -1,4 +1,4 @@
-"""Every score by hand and against scikit-learn, and the bootstrap."""
+"""Every score by hand and against scikit-learn."""
 
 import time
 
@@ -118,28 +118,6 @@ def test_a_split_without_polyps_has_a_curve_of_zero_recall():
     assert set(precision) == {0, 1}
 
 
-def test_bootstrap_interval_holds_the_mean_and_repeats():
-    values = np.random.default_rng(0).random(100)
-    low, high = metrics.bootstrap_interval(values, np.arange(100))
-    assert (low, high) == metrics.bootstrap_interval(values, np.arange(100))
-    standard_error = values.std() / 10
-    assert low == pytest.approx(values.mean() - 1.96 * standard_error, abs=0.2 * standard_error)
-    assert high == pytest.approx(values.mean() + 1.96 * standard_error, abs=0.2 * standard_error)
-
-
-def test_bootstrap_samples_are_those_of_a_plain_loop():
-    random = np.random.default_rng(0)
-    columns, groups = random.random((30, 2)), random.integers(20, size=30)
-    groups[groups > 15] = 3  # a large group
-    draws, rows = np.random.default_rng(42), [np.flatnonzero(groups == g) for g in set(groups)]
-    expected = []
-    for _ in range(1001):  # more than are drawn at once
-        drawn = draws.integers(len(rows), size=len(rows))
-        expected.append(sum(columns[rows[scene]].sum(axis=0) for scene in drawn))
-    sums = metrics.bootstrap_sums(columns, groups, samples=1001)
-    np.testing.assert_allclose(sums, expected)
-
-
 def test_sampled_scores_are_those_of_the_images_drawn():
     """With two scenes, a sample is one of three sets of images, whose scores are known."""
     random = np.random.default_rng(0)
@@ -167,8 +145,3 @@ def test_all_intervals_of_a_thousand_images_take_well_under_a_second():
     start = time.process_time()
     metrics.sampled_scores(counts, np.arange(1000))
     assert time.process_time() - start < 1  # 0.3 s; a loop over the samples takes several
-
-
-def test_bootstrap_draws_whole_groups():
-    values, groups = np.repeat([0.0, 1.0], 50), np.repeat([7, 3], 50)
-    assert metrics.bootstrap_interval(values, groups) == (0.0, 1.0)

@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from utils import polyps
+from utils.intervals import describe
 
 
 def draw(*boxes, size=40):
@@ -115,7 +116,7 @@ def compared():
 
 def test_metrics_by_hand(compared):
     metrics = polyps.polyp_metrics(compared, np.arange(3))
-    values = {name: (metric["value"], metric["count"]) for name, metric in metrics.items()}
+    values = {name: (metric.value, metric.count) for name, metric in metrics.items()}
     assert values == {
         "polyp_sensitivity_iou": (pytest.approx(1 / 3), 3),
         "region_precision_iou": (pytest.approx(1 / 3), 3),
@@ -125,22 +126,25 @@ def test_metrics_by_hand(compared):
         "false_alarms_overlap": (pytest.approx(1 / 3), 3),
     }
     for metric in metrics.values():
-        low, high = metric["interval"]
-        assert low < metric["value"] < high
-    assert "IoU of 0.5 or more" in metrics["polyp_sensitivity_iou"]["definition"]
-    assert "without regions below 0.05 % of" in metrics["false_alarms_iou"]["definition"]
+        low, high = describe(metric)["interval"]
+        assert low < metric.value < high
+    assert "IoU of 0.5 or more" in metrics["polyp_sensitivity_iou"].definition
+    assert "without regions below 0.05 % of" in metrics["false_alarms_iou"].definition
+    scenes = {name.removesuffix("_iou"): metric.scenes for name, metric in metrics.items()}
+    assert scenes["polyp_sensitivity"] == 2  # one of the three pictures has no polyp
+    assert scenes["false_alarms"] == 3
 
 
 def test_intervals_draw_whole_scenes(compared):
     metrics = polyps.polyp_metrics(compared, np.array([7, 7, 7]))
     for metric in metrics.values():
-        assert metric["interval"] == pytest.approx((metric["value"], metric["value"]))
+        assert describe(metric)["interval"] == pytest.approx((metric.value, metric.value))
 
 
 def test_a_score_with_nothing_to_count_is_left_out():
     nothing = [polyps.compare_regions(draw(), draw())] * 2
     metrics = polyps.polyp_metrics(nothing, np.arange(2))
-    assert {name: metric["value"] for name, metric in metrics.items()} == {
+    assert {name: metric.value for name, metric in metrics.items()} == {
         "false_alarms_iou": 0,
         "false_alarms_overlap": 0,
     }
@@ -157,7 +161,13 @@ def test_sensitivity_by_size_by_hand(compared):
     assert [row["count"] for row in rows] == [1, 0, 1, 1]
     assert [row["iou"]["value"] for row in rows] == [0, None, 1, 0]
     assert [row["overlap"]["value"] for row in rows] == [0, None, 1, 1]
-    assert [row["overlap"]["interval"] for row in rows] == [(0, 0), None, (1, 1), (1, 1)]
+    end = 1.96**2 / (1 + 1.96**2)  # a single scene says little
+    assert [row["overlap"]["interval"] for row in rows] == [
+        (0, pytest.approx(end)),
+        None,
+        (pytest.approx(1 - end), 1),
+        (pytest.approx(1 - end), 1),
+    ]
 
 
 def test_a_size_at_the_end_of_two_groups_is_in_the_larger():

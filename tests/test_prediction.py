@@ -105,7 +105,7 @@ def test_views_are_predicted_in_batches_that_are_no_larger():
 
 def test_what_a_prediction_is_says_all_that_is_averaged():
     def say(count, tta, threshold, **temperature):
-        return describe_prediction(Networks(["a"] * count, [], threshold, **temperature), tta)
+        return describe_prediction(Networks(["a"] * count, [], [], threshold, **temperature), tta)
 
     views = "the 8 flips and quarter turns of each picture"
     assert say(1, False, 0.5) == "a pixel is called polyp if its probability is 0.5 or more"

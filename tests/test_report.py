@@ -9,6 +9,7 @@ import pytest
 from utils import report
 from utils.checkpoints import Networks
 from utils.failures import PROPERTIES
+from utils.intervals import describe, difference
 from utils.labelled import Batch
 from utils.metrics import confusion_counts, image_scores, pooled_scores
 from utils.scoring import Scored
@@ -52,10 +53,8 @@ def random_properties():
 
 
 def make_networks(folder, threshold=0.5):
-    folder.mkdir(exist_ok=True)
-    (folder / "unet.keras").write_bytes(b"weights")
     settings = {"filters": 4, "seed": 7, "data_source": "demo", "data_sha256": "abc"}
-    return Networks([folder], [{"settings": settings}], threshold)
+    return Networks([folder], [{"settings": settings}], ["9abc"], threshold)
 
 
 def make_report(folder, predictions, own=False):
@@ -72,14 +71,14 @@ def test_every_metric_says_what_it_is_and_has_its_interval():
     metrics = report.collect_metrics(counts, np.arange(6), 0.3)
     assert list(metrics) == NAMES
     for name, metric in metrics.items():
-        low, high = metric["interval"]
-        assert 0 <= low < metric["value"] < high <= 1, name
-        assert metric["definition"].endswith("; threshold 0.3")
-    assert metrics["f1"]["value"] == pooled_scores(counts)["f1"]
-    assert metrics["image_dice"]["value"] == pytest.approx(image_scores(counts)[:, 0].mean())
-    table = report.format_table(metrics)
+        low, high = describe(metric)["interval"]
+        assert 0 <= low < metric.value < high <= 1, name
+        assert metric.definition.endswith("; threshold 0.3")
+    assert metrics["f1"].value == pooled_scores(counts)["f1"]
+    assert metrics["image_dice"].value == pytest.approx(image_scores(counts)[:, 0].mean())
+    table = report.format_table({name: describe(metric) for name, metric in metrics.items()})
     assert len(table) == len(metrics)
-    assert f"recall         {metrics['recall']['value']:.3f}  [" in table[3]
+    assert f"recall         {metrics['recall'].value:.3f}  [" in table[3]
 
 
 def test_a_difference_is_paired():
@@ -88,14 +87,13 @@ def test_a_difference_is_paired():
     hits = random.integers(0, 1000, 200)
     counts = np.stack([hits, 1000 - hits, 1000 - hits, 9000 + hits], axis=1)
     others = counts + np.array([10, -10, -10, 10]) * (hits < 990)[:, None]
-    differences = report.compare_metrics(counts, others, np.arange(200))
-    metrics = report.collect_metrics(counts, np.arange(200), 0.5)
-    low, high = differences["f1"]["interval"]
-    assert low < differences["f1"]["value"] < high
-    assert differences["f1"]["value"] == pytest.approx(0.01, abs=2e-4)
-    assert high - low < 0.01 * np.subtract(*reversed(metrics["f1"]["interval"]))
-    same = report.compare_metrics(counts, counts, np.arange(200))
-    assert all(d == {"value": 0, "interval": (0, 0)} for d in same.values())
+    metrics = [report.collect_metrics(c, np.arange(200), 0.5)["f1"] for c in (counts, others)]
+    f1 = difference(*metrics)
+    low, high = f1["interval"]
+    assert low < f1["value"] < high
+    assert f1["value"] == pytest.approx(0.01, abs=2e-4)
+    assert high - low < 0.01 * np.subtract(*reversed(describe(metrics[0])["interval"]))
+    assert difference(metrics[0], metrics[0]) == {"value": 0, "interval": (0, 0)}
 
 
 def test_a_report_holds_what_a_paper_asks_for(tmp_path):
@@ -104,7 +102,7 @@ def test_a_report_holds_what_a_paper_asks_for(tmp_path):
     text = "\n".join(report.markdown(made))
     for words in (
         "# Scores: test split of a|b",
-        "At 16 x 16 pixels, as the network sees them",
+        "Pixels at 16 x 16 pixels, as the network sees them",
         f"| F1 | {pooled_scores(scored[0].counts)['f1']:.3f} | 0.",
         "6 of 5 scenes: test split of a\\|b",  # or the table would have one column more
         "is 0.5 or more",
@@ -130,17 +128,30 @@ def test_a_report_holds_what_a_paper_asks_for(tmp_path):
 def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
     made, scored, groups = make_report(tmp_path, 2, own=True)
     assert made["compared"]["threshold"] == 0.3
-    for end, key in (("", "counts"), ("_at_own_size", "own_counts")):
-        first, second = (getattr(prediction, key) for prediction in scored)
-        assert made[f"metrics{end}"] == report.collect_metrics(first, groups, 0.5)
-        assert made["compared"][f"metrics{end}"] == report.collect_metrics(second, groups, 0.3)
-        difference = made["compared"][f"difference{end}"]
-        assert difference == report.compare_metrics(first, second, groups)
+    families = [
+        report.collect_families(prediction, groups, threshold, 16)
+        for prediction, threshold in zip(scored, (0.5, 0.3), strict=True)
+    ]
+    keys = ["metrics", "metrics_at_own_size", "polyps", "borders", "probabilities"]
+    assert list(families[0]) == keys
+    for key in keys:
+        first, second = (these[key] for these in families)
+        assert made[key] == {name: describe(metric) for name, metric in first.items()}
+        assert made["compared"][key] == {name: describe(m) for name, m in second.items()}
+        expected = {name: difference(first[name], second[name]) for name in first}
+        assert made["compared"]["difference"][key] == expected
+    assert list(made["compared"]["difference"]) == keys
     for lines in (report.markdown(made), report.format_report(made, 1)):
         text = "\n".join(lines)
-        assert text.count("B - A") >= 2
+        assert text.count("B - A") >= len(keys)
         assert "the pictures' own size" in text
-        assert f"{made['compared']['difference']['f1']['value']:+.3f}" in text
+        for key, name in (
+            ("metrics", "f1"),
+            ("polyps", "false_alarms_iou"),
+            ("borders", "hausdorff_95_median"),
+            ("probabilities", "calibration_error"),
+        ):
+            assert f"{made['compared']['difference'][key][name]['value']:+.3f}" in text
         assert "is 0.5 or more" in text
         assert "is 0.3 or more" in text
 

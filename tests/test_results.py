@@ -1,6 +1,8 @@
 """The folder of results: one run's alone, and nothing removed that no run wrote."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -71,23 +73,70 @@ def test_results_of_a_version_without_a_list_are_told_of(folder, capsys):
     assert held(folder) == ["masks/a.png", "metrics.json", "per_image.csv"]
 
 
-def test_what_an_interrupted_run_left_goes_too(folder):
-    def be_interrupted():
-        results = Results(folder)
-        with results.begin(["masks/a.png", "masks/b.png"]):
-            with results.write("masks/a.png") as beside:
-                beside.write_text("1")
-            with results.write("masks/b.png") as beside:
-                beside.write_text("half of it")
-                raise KeyboardInterrupt
+def interrupted(folder, error):
+    """Let a run end by an error after it has written a file, and half of another."""
+    results = Results(folder)
+    with results.begin(["masks/a.png", "masks/b.png"]):
+        with results.write("masks/a.png") as beside:
+            beside.write_text("1")
+        with results.write("masks/b.png") as beside:
+            beside.write_text("half of it")
+            raise error
 
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")])
+def test_until_all_is_written_the_earlier_results_stay(error, folder, capsys):
+    run_with(folder, {"metrics.json": "{}", "masks/a.png": "0"})
+    before = (folder / LIST).read_text()
+    with pytest.raises((KeyboardInterrupt, InputError)) as raised:
+        interrupted(folder, error)
+    if isinstance(error, OSError):
+        place = f"{folder}/masks/b.png: cannot be written"
+        assert str(raised.value).startswith(place)  # not the place beside it
+    assert held(folder) == ["masks/a.png", "metrics.json"]
+    assert (folder / "masks/a.png").read_text() == "0"
+    assert (folder / LIST).read_text() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["masks", "metrics.json", LIST]
+    assert capsys.readouterr().out == ""
+
+
+def test_an_interrupted_run_leaves_no_new_folder(folder):
     with pytest.raises(KeyboardInterrupt):
-        be_interrupted()
-    assert held(folder) == ["masks/a.png"]
+        interrupted(folder, KeyboardInterrupt())
+    assert not folder.exists()
+
+
+def test_what_a_killed_run_left_goes_and_is_never_mixed(folder, monkeypatch):
+    run_with(folder, {"masks/a.png": "0", "masks/c.png": "0"})
+
+    def be_killed(source, target):  # in the middle of the exchange
+        if str(target).endswith("b.png"):
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("utils.results.os.replace", be_killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_with(folder, {"masks/a.png": "1", "masks/b.png": "2"})
+    assert held(folder) == ["masks/a.png"]  # a new one, and none of the earlier
+    (folder / ".part").mkdir()
+    (folder / ".part/half.png").touch()
     with open(folder / LIST, "a") as file:
-        file.write('["abc", "cut o')  # killed while it wrote its list
+        file.write('["abc", "cut o')
     run_with(folder, {"metrics.json": "{}"})
     assert held(folder) == ["metrics.json"]
+
+
+def test_a_second_run_waits_for_the_first(folder):
+    with Results(folder).begin([]), pytest.raises(InputError, match="another process is at work"):
+        run_with(folder, {"metrics.json": "{}"})
+
+
+def test_a_changed_result_is_told_of_before_any_work(folder):
+    run_with(folder, {"metrics.json": "{}"})
+    (folder / "metrics.json").write_text("mine")
+    with pytest.raises(InputError, match="was changed"), Results(folder).begin(["metrics.json"]):
+        pytest.fail("the work has begun")
 
 
 def test_nothing_outside_the_folder_is_ever_removed(folder, tmp_path):

@@ -17,7 +17,7 @@ from shell import segment_picture
 from utils.checkpoints import Networks
 from utils.demo import draw_demo_pair
 from utils.files import InputError
-from utils.films import segment_film
+from utils.films import FilmError, segment_film
 from utils.pictures import reduce_pair
 from utils.results import Results
 from utils.segmentation import (
@@ -123,10 +123,12 @@ def test_what_is_no_picture_of_ones_own_is_a_line(path, words):
 
 
 def test_a_list_names_a_picture_in_each_line(monkeypatch):
+    for name in ("a b.png", "息.png", "c.png"):
+        Path(name).touch()
     Path("list.txt").write_bytes(b"\xef\xbb\xbfa b.png\r\n\r\n\xe6\x81\xaf.png\n")
-    assert read_list("list.txt") == ["a b.png", "息.png"]
+    assert read_list("list.txt") == (["a b.png", "息.png"], [])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"c.png\n")))
-    assert read_list("-") == ["c.png"]
+    assert read_list("-") == (["c.png"], [])
     Path("list.txt").write_text("\n")
     with pytest.raises(InputError, match=r"^list\.txt: names no picture"):
         read_list("list.txt")
@@ -136,12 +138,22 @@ def test_a_list_names_a_picture_in_each_line(monkeypatch):
 
 
 def test_reading_ahead_is_bounded_and_in_order():
-    begun, taken = [], 0
+    begun, taken, small = [], 0, np.zeros((2, 2, 3), np.uint8)
     with ThreadPoolExecutor(4) as pool:
-        for number in in_order(pool, lambda n: begun.append(n) or n, range(50), 6):
+        for _, number in in_order(pool, lambda n: begun.append(n) or (small, n), range(50), 6):
             assert number == taken
             taken += 1
             assert len(begun) <= taken + 6
+
+
+def test_of_large_pictures_few_are_read_ahead():
+    begun, taken = [], 0
+    large = np.broadcast_to(np.uint8(0), (BATCH_PIXELS // 1000, 1000, 3))
+    with ThreadPoolExecutor(4) as pool:
+        for _ in in_order(pool, lambda n: begun.append(n) or (large, n), range(20), 6):
+            taken += 1
+            assert len(begun) <= taken + 2
+    assert taken == 20
 
 
 def test_a_batch_is_bounded_by_its_pictures_and_by_its_pixels():
@@ -220,6 +232,45 @@ def test_a_polyps_numbers_are_those_by_hand():
     assert polyp_rows(~mask & False, probability) == [[0, *[""] * 8]]
 
 
+def use_brightness(monkeypatch):
+    """Let evaluation.py take the brightness of a pixel for its probability of polyp."""
+    networks = Networks(["a"], [], [], 0.5)
+    monkeypatch.setattr(evaluation, "choose_networks", lambda *_: networks)
+    monkeypatch.setattr(evaluation, "start_tensorflow", lambda: None)
+    loaded = networks, brightness, SIZE, "float32"
+    monkeypatch.setattr(evaluation, "load_predictor", lambda *_: loaded)
+
+
+def test_what_a_list_names_and_is_not_there_is_named_and_the_others_are_done(monkeypatch, capsys):
+    save("in/a.png", (5, 5, 20, 20))
+    Path("list.txt").write_text("in/a.png\n\nin/gone.png\nhttps://x/y.png\n")
+    use_brightness(monkeypatch)
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--list", "list.txt"])
+    with pytest.raises(SystemExit) as end:
+        evaluation.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "evaluation.py: in/gone.png: there is no such file",
+        "evaluation.py: https://x/y.png: there is no such file",
+        "evaluation.py: 2 of 3 could not be read whole",
+    ]
+    assert tree("results/masks") == ["a.png"]
+    Path("list.txt").write_text("in/gone.png\nin/lost.png\n")
+    with pytest.raises(
+        InputError, match=r"list\.txt: in/gone\.png and all others in it are missing"
+    ):
+        evaluation.main()
+
+
+def test_files_that_are_no_pictures_are_told_of(capsys):
+    save("in/a.png")
+    for name in ("notes.txt", "b.dcm", ".hidden"):
+        Path("in", name).touch()
+    assert list(find_files(["in"], "results")) == ["a"]
+    out = capsys.readouterr().out
+    assert out == "in/b.dcm: left out, no picture or film by its suffix (2 such files in all)\n"
+
+
 def test_a_broken_picture_is_named_and_the_others_are_done(monkeypatch, capsys):
     for name in "abcd":
         save(f"in/{name}.png", (5, 5, 20, 20))
@@ -229,9 +280,7 @@ def test_a_broken_picture_is_named_and_the_others_are_done(monkeypatch, capsys):
     Path("in/deep/d.jpg").write_bytes(data[:-2] + bytes(20) + data[-2:])  # flipped bits leave such
     Path("in/deep/e.jpg").touch()
     monkeypatch.setattr("sys.argv", ["evaluation.py", "in"])
-    monkeypatch.setattr(evaluation, "choose_networks", lambda *_: Networks(["a"], [], 0.5))
-    monkeypatch.setattr(evaluation, "start_tensorflow", lambda: None)
-    monkeypatch.setattr(evaluation, "load_predictor", lambda *_: (brightness, SIZE, "float32"))
+    use_brightness(monkeypatch)
     with pytest.raises(SystemExit) as end:
         evaluation.main()
     assert end.value.code == 1
@@ -286,9 +335,13 @@ def frames_of(path):
 
 
 def segment_one_film(file, batch_size=4):
-    results = Results("results")
+    results, failure = Results("results"), None
     with results.begin([]):
-        return segment_film(Path(file), "film", (brightness, SIZE), 0.4, batch_size, results)
+        try:
+            return segment_film(Path(file), "film", (brightness, SIZE), 0.4, batch_size, results)
+        except FilmError as error:  # as evaluation.py does, which goes on
+            failure = error
+    raise failure
 
 
 def test_a_film_keeps_its_length_size_and_rate(capfd):

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from utils.metrics import bootstrap_interval
+from utils.intervals import Metric, bootstrap_means, bootstrap_medians
 
 TOLERANCE = 2  # pixels by which a border that counts as right may be off
 
@@ -46,30 +46,29 @@ def border_scores(mask, prediction):
 
 
 def border_metrics(scores, groups, size):
-    """Return the scores of the borders as a dict of their value, interval and definition.
+    """Return the scores of the borders as a dict of Metric.
 
     scores: (n, 2) float, as `border_scores` returns them; groups: (n,) int, the pictures' scenes;
     size: words for the pixels that they are in, such as "128 x 128".
     """
-    distances, f1 = np.asarray(scores, float).T
-    empty = "where one of both is empty, the picture's diagonal"
-    way = "from border to border, the larger of both ways"
-    hausdorff = f"95th percentile of the distances {way}, in pixels of {size}; {empty}"
+    scores = np.asarray(scores, float)
+    distance, f1 = scores.mean(axis=0).tolist()
+    distances = scores[:, 0]
+    distance_samples, f1_samples = bootstrap_means(scores, groups).T
+    hausdorff = (
+        "95th percentile of the distances from border to border, the larger of both ways, in pixels"
+        f" of {size}; where one of both is empty, the picture's diagonal"
+    )
+    boundary = (
+        f"harmonic mean of the shares of both borders that lie within {TOLERANCE} pixels of {size}"
+        " of the other; where one of both is empty, 0"
+    )
     return {
-        "hausdorff_95": {
-            "value": float(distances.mean()),
-            "interval": bootstrap_interval(distances, groups),
-            "definition": f"{hausdorff}; mean over images; 95 % bootstrap over scenes",
-        },
-        "hausdorff_95_median": {
-            "value": float(np.median(distances)),
-            "definition": f"{hausdorff}; median over images",
-        },
-        "boundary_f1": {
-            "value": float(f1.mean()),
-            "interval": bootstrap_interval(f1, groups),
-            "definition": f"harmonic mean of the shares of both borders that lie within {TOLERANCE}"
-            f" pixels of {size} of the other; where one of both is empty, 0; mean over images;"
-            " 95 % bootstrap over scenes",
-        },
+        "hausdorff_95": Metric(distance, distance_samples, f"{hausdorff}; mean over images"),
+        "hausdorff_95_median": Metric(
+            float(np.median(distances)),
+            bootstrap_medians(distances, groups),
+            f"{hausdorff}; median over images",
+        ),
+        "boundary_f1": Metric(f1, f1_samples, f"{boundary}; mean over images"),
     }

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from utils.intervals import Metric, bootstrap_means, bootstrap_sums
 from utils.metrics import CURVE_THRESHOLDS
 
 BINS = 15  # of probability, evenly wide, as in Guo et al. 2017
@@ -58,11 +59,12 @@ def reliability(histogram):
 def expected_calibration_error(histogram):
     """Return the mean, over pixels, of how far their bin's share of polyp is from its probability.
 
-    histogram: as from `reliability_histogram`, not of 0 pixels. A float, 0 to 1: Guo et al. 2017,
-    equation 3, with the probability of polyp in place of that of the class that is called.
+    histogram: (..., 3, BINS) as from `reliability_histogram`, none of 0 pixels. Returns (...)
+    float, 0 to 1: Guo et al. 2017, equation 3, with the probability of polyp in place of that of
+    the class that is called.
     """
-    pixels, probabilities, polyps = histogram
-    return float(np.abs(probabilities - polyps).sum() / pixels.sum())
+    pixels, probabilities, polyps = np.moveaxis(histogram, -2, 0)
+    return np.abs(probabilities - polyps).sum(axis=-1) / pixels.sum(axis=-1)
 
 
 def cross_entropy(histogram, temperature=1):
@@ -95,33 +97,38 @@ def fit_temperature(histogram):
     return 1 / low
 
 
-def calibration_metrics(curve, before, after=None, temperature=None):
-    """Return the scores of the probabilities as a dict of their value and definition.
+def calibration_metrics(groups, plain, scaled=None, temperature=None):
+    """Return the scores of the probabilities as a dict of Metric.
 
-    curve: as from `curve_histogram`; before, after: as from `reliability_histogram`, of the
-    probabilities as they are, and scaled by `temperature`, where there is one; all of the same
-    pixels.
+    groups: (n,) int, the scenes of n images of one size. plain, scaled: of the probabilities as
+    they are, and scaled by `temperature`, where there is one, each a pair: n of
+    `reliability_histogram`, and n of `cross_entropy`.
     """
-    metrics, ways = {}, [("", before, 1, "probabilities as they are")]
+    metrics, ways = {}, [("", plain, "probabilities as they are")]
     if temperature is not None:
-        ways.append(("_scaled", after, temperature, "probabilities scaled by the temperature"))
-        metrics["temperature"] = {
-            "value": temperature,
-            "definition": "by which the log-odds of all probabilities are divided: the one of the"
-            " smallest cross-entropy on the validation split (Guo et al. 2017)",
-        }
+        ways.append(("_scaled", scaled, "probabilities scaled by the temperature"))
+        metrics["temperature"] = Metric(
+            temperature,
+            None,
+            "by which the log-odds of all probabilities are divided: the one of the smallest"
+            " cross-entropy on the validation split (Guo et al. 2017)",
+        )
     error = (
         f"mean over pixels, in {BINS} bins of probability, of |mean probability - share of polyp|"
     )
-    for name, histogram, divisor, words in ways:
-        metrics[f"calibration_error{name}"] = {
-            "value": expected_calibration_error(histogram),
-            "definition": f"{error}; {words}",
-        }
-        metrics[f"cross_entropy{name}"] = {
-            "value": cross_entropy(curve, divisor),
-            "definition": f"mean over pixels, in nats; {words}, kept {CLIP:.0e} from 0 and 1",
-        }
+    for name, (histograms, losses), words in ways:
+        histograms, losses = np.array(histograms), np.array(losses)
+        sums = bootstrap_sums(histograms.reshape(len(histograms), -1), groups)
+        metrics[f"calibration_error{name}"] = Metric(
+            float(expected_calibration_error(histograms.sum(axis=0))),
+            expected_calibration_error(sums.reshape(-1, *histograms.shape[1:])),
+            f"{error}; {words}",
+        )
+        metrics[f"cross_entropy{name}"] = Metric(
+            float(losses.mean()),
+            bootstrap_means(losses[:, None], groups)[:, 0],
+            f"mean over pixels, in nats; {words}, kept {CLIP:.0e} from 0 and 1",
+        )
     return metrics
 
 

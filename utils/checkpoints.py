@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from utils.files import InputError, file_sha256, read_file, reading, write_beside
+from utils.files import InputError, file_sha256, read_whole, reading, write_beside
 
 THRESHOLDS_FILE = "thresholds.json"
 
@@ -14,13 +14,15 @@ THRESHOLDS_FILE = "thresholds.json"
 class Networks(NamedTuple):
     """The networks of one prediction, whose probabilities are averaged.
 
-    folders: Paths, each with a unet.keras; configs: their config.json, dicts; threshold: a pixel is
-    called polyp from this probability on; temperature: that is stored with the network, None
-    without one; scaled: whether the log-odds of the probabilities are divided by it.
+    folders: Paths, each with a unet.keras; configs: their config.json, dicts; weights: SHA-256 of
+    each unet.keras; threshold: a pixel is called polyp from this probability on; temperature: that
+    is stored with the network, None without one; scaled: whether the log-odds of the probabilities
+    are divided by it.
     """
 
     folders: list
     configs: list
+    weights: list
     threshold: float
     temperature: float | None = None
     scaled: bool = False
@@ -69,7 +71,7 @@ def read_config(folder):
     if not path.is_file():
         raise InputError(f"{path}: is missing, and belongs to unet.keras; {way_out}")
     with reading(path, way_out):
-        config = json.loads(read_file(path))
+        config = json.loads(read_whole(path))
         settings = config["settings"]
         lacking = {"filters", "seed", "data_source", "data_sha256"} - settings.keys()
     if lacking:
@@ -77,33 +79,39 @@ def read_config(folder):
     return config
 
 
+def hash_weights(folders):
+    """Return the SHA-256 of the unet.keras in each folder, hex digits."""
+    return [file_sha256(Path(folder) / "unet.keras") for folder in folders]
+
+
 def describe_networks(networks):
     """Return a list of a dict for each of the Networks, as metrics.json keeps them."""
     return [
         {
             "checkpoints": str(folder),
-            "weights_sha256": file_sha256(folder / "unet.keras"),
+            "weights_sha256": weights,
             "training": config,
         }
-        for folder, config in zip(networks.folders, networks.configs, strict=True)
+        for folder, config, weights in zip(*networks[:3], strict=True)
     ]
 
 
-def store_threshold(folder, tta, data_sha256, images, rows, temperature):
-    """Leave thresholds.json in a checkpoint's folder; return the best of the `rows`.
+def store_threshold(networks, tta, images, rows, temperature):
+    """Leave thresholds.json in the folder of the one of Networks; return the best of the `rows`.
 
     rows: dicts of a threshold and the scores there, of which "image_dice" decides; of equals, the
     threshold nearest to 0.5. temperature: as from `fit_temperature`. tta: whether views were
-    averaged; data_sha256, images: of the data set, and how many images its validation split has.
+    averaged; images: how many the validation split has of the data set that it was trained on.
     """
+    (folder,), (config,), (weights,) = networks[:3]
     best = max(rows, key=lambda row: (row["image_dice"], -abs(row["threshold"] - 0.5)))
     stored = {
         "threshold": best["threshold"],
         "chosen_by": f"mean Dice of the {images:,} images of the validation split",
         "temperature": temperature,
         "tta": tta,
-        "data_sha256": data_sha256,
-        "weights_sha256": file_sha256(Path(folder) / "unet.keras"),
+        "data_sha256": config["settings"]["data_sha256"],
+        "weights_sha256": weights,
         "thresholds": rows,
     }
     with write_beside(Path(folder) / THRESHOLDS_FILE) as beside:
@@ -111,12 +119,12 @@ def store_threshold(folder, tta, data_sha256, images, rows, temperature):
     return best
 
 
-def stored_choices(folders, configs, tta):
+def stored_choices(folders, configs, weights, tta):
     """Return the threshold, 0 to 1, and the temperature that were stored for a prediction.
 
-    folders, configs: of its networks; tta: whether it averages views. Raises InputError if none is
-    stored, if it is another network's, another data set's or of other views, or if there are
-    several networks, with none of which their mean's threshold could be stored.
+    folders, configs, weights: as in Networks; tta: whether it averages views. Raises InputError if
+    none is stored, if it is another network's, another data set's or of other views, or if there
+    are several networks, with none of which their mean's threshold could be stored.
     """
     if len(folders) > 1:
         raise InputError(
@@ -131,12 +139,12 @@ def stored_choices(folders, configs, tta):
             f"{path}: is missing, and 'validation' for THRESHOLD or TEMPERATURE reads it; {run}"
         )
     with reading(path, run):
-        stored = json.loads(read_file(path))
+        stored = json.loads(read_whole(path))
         threshold, temperature = float(stored["threshold"]), float(stored["temperature"])
         if not (0 < threshold < 1 and 0 < temperature < math.inf):
             raise ValueError
         same = {
-            "network": stored["weights_sha256"] == file_sha256(Path(folders[0]) / "unet.keras"),
+            "network": stored["weights_sha256"] == weights[0],
             "data set": stored["data_sha256"] == configs[0]["settings"]["data_sha256"],
             "choice of --tta": stored["tta"] == tta,
         }

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from utils.agreement import picture_area
-from utils.metrics import bootstrap_interval
+from utils.intervals import bootstrap_means, percentile_interval
 from utils.polyps import label_regions
 
 WORST = 12  # pictures that are looked at
@@ -103,7 +103,8 @@ def dice_by_property(properties, dice, groups):
         parts[name] = []
         for rows in (known[number == part] for part in np.unique(number)):
             # A thousand samples are exact enough for the lines of a figure
-            interval = bootstrap_interval(dice[rows], groups[rows], samples=1000)
+            sampled = bootstrap_means(dice[rows][:, None], groups[rows], samples=1000)
+            interval = percentile_interval(sampled)
             ends = float(values[rows].min()), float(values[rows].max())
             parts[name].append(Part(*ends, len(rows), float(dice[rows].mean()), interval))
     return parts

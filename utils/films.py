@@ -10,11 +10,11 @@ import cv2
 from utils.files import InputError, Progress
 from utils.pictures import reduce_picture
 from utils.segmentation import (
-    draw_polyps,
+    find_polyps,
     in_order,
     open_pool,
     open_table,
-    polyp_rows,
+    outline_polyps,
     predict_stream,
 )
 
@@ -61,10 +61,10 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
         return picture, reduce_picture(picture, size), number
 
     def finish(number, picture, probability):
-        probability, mask, drawn = draw_polyps(picture, probability, threshold)
+        rows, mask, _ = find_polyps(probability, picture.shape, threshold)
         height, width = (side - side % 2 for side in mask.shape)
-        drawn = cv2.cvtColor(drawn[:height, :width], cv2.COLOR_RGB2BGR)
-        return number, drawn, polyp_rows(mask, probability)
+        drawn = outline_polyps(picture, mask)[:height, :width]
+        return number, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), rows
 
     with (
         open_film(file) as film,

@@ -165,14 +165,17 @@ def save_gallery(results, report, pictures, table, predictions):
 
     shapes = list(parallel(save_card, range(len(predictions))))
     with results.write("index.html") as beside:
-        beside.write_text(page(results.folder, report, pictures, table, shapes), encoding="utf-8")
+        beside.write_text(page(results.part, report, pictures, table, shapes), encoding="utf-8")
 
 
 # The page
 
 
 def page(folder, report, pictures, table, shapes):
-    """Return the page as text; shapes: height and width of each outlined picture, in pixels."""
+    """Return the page as text.
+
+    folder: of the figures; shapes: height and width of each outlined picture, in pixels.
+    """
     splits, sizes = pictures.splits(), [size_group(part) for part in table["polyp_fraction"]]
     order = np.argsort(table["dice"], kind="stable")
     cards = [card(row, table, splits[row], sizes[row], shapes[row]) for row in order]

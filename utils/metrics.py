@@ -1,8 +1,9 @@
-"""Scores from arrays: confusion counts, scores of images and of all pixels, intervals, curves."""
+"""Scores from arrays: confusion counts, scores of images and of all pixels, curves."""
 
 import numpy as np
 
-BOOTSTRAP_SAMPLES = 10_000
+from utils.intervals import BOOTSTRAP_SAMPLES, bootstrap_sums
+
 # Of the precision-recall curve: 0, log-odds from -87 to 16.6 in steps of 0.1, and 1. Those are
 # float32's smallest probability and the largest below 1; a network trained on Dice loss puts most
 # pixels so near the two ends that even steps of probability would not tell them apart.
@@ -86,13 +87,13 @@ def set_scores(counts):
     return {name: float(score) for name, score in scores_of_sums(sums).items()}
 
 
-def sampled_scores(counts, groups, samples=BOOTSTRAP_SAMPLES, seed=42):
+def sampled_scores(counts, groups, samples=BOOTSTRAP_SAMPLES):
     """Return the scores of `set_scores` on bootstrap samples of a set, a dict of (samples,) float.
 
     counts: (n, 4); groups: (n,) int. The samples are those of `bootstrap_sums`: two predictions'
     scores of the same images are paired sample by sample.
     """
-    return scores_of_sums(bootstrap_sums(summands(counts), groups, samples, seed))
+    return scores_of_sums(bootstrap_sums(summands(counts), groups, samples))
 
 
 def summands(counts):
@@ -107,41 +108,6 @@ def scores_of_sums(sums):
     """Return the scores of a set, by the sums of its `summands`, (..., 7)."""
     dice, iou, images = np.moveaxis(sums[..., 4:], -1, 0)
     return pixel_scores(sums[..., :4]) | {"image_dice": dice / images, "image_iou": iou / images}
-
-
-def bootstrap_sums(columns, groups, samples=BOOTSTRAP_SAMPLES, seed=42):
-    """Return the sums of `columns` over bootstrap samples (Efron 1979), (samples, k) float.
-
-    columns: (n, k) numbers of n images; groups: (n,) int. Whole groups are drawn with replacement,
-    as many as there are, since frames of the same scene do not vary independently. The same groups
-    and seed draw the same samples.
-    """
-    _, index = np.unique(groups, return_inverse=True)
-    of_groups = np.stack([np.bincount(index, column) for column in np.transpose(columns)], axis=1)
-    random, count = np.random.default_rng(seed), len(of_groups)
-    sums, together = [], 500  # samples drawn at once: what 10,000 scenes take is 40 MB
-    for begin in range(0, samples, together):
-        drawn = random.integers(count, size=(min(together, samples - begin), count))
-        drawn += count * np.arange(len(drawn))[:, None]
-        times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        sums.append(times @ of_groups)
-    return np.concatenate(sums)
-
-
-def percentile_interval(sampled):
-    """Return the 95 % percentile interval of a score, by its values on bootstrap samples."""
-    low, high = np.percentile(sampled, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def bootstrap_interval(values, groups, samples=BOOTSTRAP_SAMPLES, seed=42):
-    """Return the 95 % percentile interval of the mean of `values`; see `bootstrap_sums`.
-
-    values: (n,) float; groups: (n,) int.
-    """
-    columns = np.stack([values, np.ones(len(values))], axis=1)
-    sums, sizes = bootstrap_sums(columns, groups, samples, seed).T
-    return percentile_interval(sums / sizes)
 
 
 def curve_histogram(masks, probabilities):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.metrics import bootstrap_interval
+from utils.intervals import Metric, bootstrap_ratios, share_interval
 
 # Smaller regions, by their part of the picture, are neither polyps nor alarms: those of less than
 # 9 pixels of 128 x 128. In HyperKvasir's masks at the pictures' own size 143 regions are single
@@ -23,7 +23,6 @@ DEFINITIONS = {
     "region_precision": "share of the regions called polyp that find one",
     "false_alarms": "regions called polyp that find none, per image",
 }
-INTERVAL = "95 % bootstrap over scenes"
 
 
 class Regions(NamedTuple):
@@ -56,7 +55,8 @@ def label_regions(mask):
     kept[0] = False
     numbers = np.zeros(count, np.int32)
     numbers[kept] = np.arange(1, kept.sum() + 1)
-    return numbers[labels], pixels[kept], centres[kept]
+    labels = labels if kept[1:].all() else numbers[labels]  # without a copy, of a large picture
+    return labels, pixels[kept], centres[kept]
 
 
 def compare_regions(mask, prediction):
@@ -82,31 +82,42 @@ def compare_regions(mask, prediction):
 
 
 def polyp_metrics(compared, groups):
-    """Return the scores of whole polyps as a dict of their value, interval, count and definition.
+    """Return the scores of whole polyps as a dict of Metric.
 
     compared: for each of n pictures what `compare_regions` returns; groups: (n,) int, the pictures'
-    scenes. count: of what the mean is taken over, polyps, regions called polyp or pictures. A score
-    with nothing to count, such as the share found where there are no polyps, is left out. Where all
-    are found, or none, the bootstrap sees no spread, and the interval has no width.
+    scenes. Their count is of polyps, regions called polyp or pictures. A score with nothing to
+    count, such as the share found where there are no polyps, is left out.
     """
-    polyp_groups, region_groups = (np.repeat(groups, counts) for counts in count_regions(compared))
-    metrics = {}
+    metrics, (polyps, regions) = {}, count_regions(compared)
     for rule, text in RULES.items():
-        found, right = ([pair[side].matched(rule) for pair in compared] for side in (0, 1))
-        false = np.array([(~matched).sum() for matched in right])
-        for name, values, drawn in (
-            ("polyp_sensitivity", np.concatenate(found), polyp_groups),
-            ("region_precision", np.concatenate(right), region_groups),
-            ("false_alarms", false, groups),
-        ):
-            if len(values):
-                metrics[f"{name}_{rule}"] = {
-                    "value": float(values.mean()),
-                    "interval": bootstrap_interval(values, drawn),
-                    "count": len(values),
-                    "definition": f"{DEFINITIONS[name]}, by {text}, {SMALLEST}; {INTERVAL}",
-                }
+        found, right = matched_regions(compared, rule)
+        parts = {
+            "polyp_sensitivity": (found, polyps),
+            "region_precision": (right, regions),
+            "false_alarms": (regions - right, np.ones(len(groups), int)),
+        }
+        tops, bottoms = (np.transpose(columns) for columns in zip(*parts.values(), strict=True))
+        sampled = bootstrap_ratios(tops, bottoms, groups).T
+        for (name, (top, bottom)), samples in zip(parts.items(), sampled, strict=True):
+            if bottom.any():
+                metrics[f"{name}_{rule}"] = Metric(
+                    float(top.sum() / bottom.sum()),
+                    samples,
+                    f"{DEFINITIONS[name]}, by {text}, {SMALLEST}",
+                    int(bottom.sum()),
+                    count_scenes(groups, bottom),
+                )
     return metrics
+
+
+def matched_regions(compared, rule):
+    """Return how many polyps are found, and regions right, in each picture, (2, n) int."""
+    return np.array([[side.matched(rule).sum() for side in pair] for pair in compared]).T
+
+
+def count_scenes(groups, counts):
+    """Return how many scenes have something to count; counts: (n,) int, of each picture."""
+    return len(np.unique(groups[counts > 0]))
 
 
 def sensitivity_by_size(compared, groups):
@@ -116,18 +127,24 @@ def sensitivity_by_size(compared, groups):
     and below which ("below", 1 for the last) its polyps are, their "count", and by each rule the
     "value", 0 to 1, and "interval" of the share found; both are None where the count is 0.
     """
-    fractions = np.concatenate([polyps.fractions for polyps, _ in compared])
-    polyp_groups, _ = (np.repeat(groups, counts) for counts in count_regions(compared))
-    part = np.searchsorted(SIZE_ENDS, fractions, side="right")
     rows = []
-    for number, (least, below) in enumerate(pairwise((0, *SIZE_ENDS, 1))):
-        these = part == number
-        rows.append({"least": least, "below": below, "count": int(these.sum())})
+    for least, below in pairwise((0, *SIZE_ENDS, 1)):
+        these = [
+            (polyps._replace(fractions=polyps.fractions[inside], ious=polyps.ious[inside]), regions)
+            for polyps, regions in compared
+            for inside in [(polyps.fractions >= least) & (polyps.fractions < below)]
+        ]
+        counts, _ = count_regions(these)
+        rows.append({"least": least, "below": below, "count": int(counts.sum())})
         for rule in RULES:
-            found = np.concatenate([polyps.matched(rule) for polyps, _ in compared])[these]
-            value = float(found.mean()) if len(found) else None
-            interval = bootstrap_interval(found, polyp_groups[these]) if len(found) else None
-            rows[-1][rule] = {"value": value, "interval": interval}
+            share = {"value": None, "interval": None}
+            if counts.any():
+                found, _ = matched_regions(these, rule)
+                value = float(found.sum() / counts.sum())
+                samples = bootstrap_ratios(found[:, None], counts[:, None], groups)
+                interval = share_interval(value, samples, count_scenes(groups, counts))
+                share = {"value": value, "interval": interval}
+            rows[-1][rule] = share
     return rows
 
 

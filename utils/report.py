@@ -8,14 +8,8 @@ import numpy as np
 from utils.borders import TOLERANCE, border_metrics
 from utils.calibration import calibration_metrics
 from utils.checkpoints import describe_networks
-from utils.metrics import (
-    BOOTSTRAP_SAMPLES,
-    image_scores,
-    percentile_interval,
-    polyp_fractions,
-    sampled_scores,
-    set_scores,
-)
+from utils.intervals import INTERVALS, Metric, describe, difference
+from utils.metrics import image_scores, polyp_fractions, sampled_scores, set_scores
 from utils.polyps import RULES, polyp_metrics, sensitivity_by_size
 from utils.prediction import describe_prediction
 
@@ -48,7 +42,11 @@ POLYP_LABELS = {
     "region_precision": ("regions right", "of {:,} regions called polyp"),
     "false_alarms": ("false alarms", "regions that find no polyp, per image, of {:,} images"),
 }
-INTERVALS = f"95 % percentiles of {BOOTSTRAP_SAMPLES:,} bootstrap samples that draw whole scenes"
+LABELS |= {
+    f"{name}_{rule}": f"{words}, by {text}"
+    for name, (words, _) in POLYP_LABELS.items()
+    for rule, text in RULES.items()
+}
 OWN_SIZE = "the pictures' own size, with probabilities enlarged bilinearly"
 
 
@@ -56,36 +54,47 @@ OWN_SIZE = "the pictures' own size, with probabilities enlarged bilinearly"
 
 
 def collect_metrics(counts, groups, threshold):
-    """Return every score as a dict of its value, its interval and its definition.
+    """Return every score of pixels as a dict of Metric.
 
     counts: (n, 4) as from `confusion_counts`; groups: (n,) int, the images' scenes; threshold: by
     which the pixels were called polyp.
     """
     sampled = sampled_scores(counts, groups)
     return {
-        name: {
-            "value": value,
-            "interval": percentile_interval(sampled[name]),
-            "definition": f"{DEFINITIONS[name]}; threshold {threshold}",
-        }
+        name: Metric(value, sampled[name], f"{DEFINITIONS[name]}; threshold {threshold}")
         for name, value in set_scores(counts).items()
     }
 
 
-def compare_metrics(counts, others, groups):
-    """Return how much larger each score is by other counts of the same images: value and interval.
+def collect_families(prediction, groups, threshold, size):
+    """Return all metrics of a prediction, a Scored: dicts of Metric by the report's names for them.
 
-    The interval is that of the difference on the same bootstrap samples (paired), and so much
-    narrower than those of the two scores: what is hard for both moves both.
+    groups: (n,) int, the images' scenes; threshold: see `collect_metrics`; size: the network's.
     """
-    sampled, sampled_others = sampled_scores(counts, groups), sampled_scores(others, groups)
-    values, other_values = set_scores(counts), set_scores(others)
+    families = {"metrics": collect_metrics(prediction.counts, groups, threshold)}
+    if prediction.own_counts:
+        own = collect_metrics(prediction.own_counts, groups, threshold)
+        families["metrics_at_own_size"] = own
+    probabilities = prediction.plain, prediction.divided, prediction.temperature
+    return families | {
+        "polyps": polyp_metrics(prediction.regions, groups),
+        "borders": border_metrics(prediction.borders, groups, f"{size} x {size}"),
+        "probabilities": calibration_metrics(groups, *probabilities),
+    }
+
+
+def compare_families(families, others):
+    """Return how much larger a second prediction's metrics are, as `difference`, by their names.
+
+    families, others: as from `collect_families`, of the same images.
+    """
     return {
-        name: {
-            "value": other_values[name] - values[name],
-            "interval": percentile_interval(sampled_others[name] - sampled[name]),
+        key: {
+            name: difference(metric, others[key][name])
+            for name, metric in metrics.items()
+            if name in others[key] and metric.samples is not None
         }
-        for name in values
+        for key, metrics in families.items()
     }
 
 
@@ -97,26 +106,23 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
     were averaged; machine: `describe_machine`.
     """
 
-    def describe(networks, prediction):
-        described = {
+    families = [
+        collect_families(prediction, groups, networks.threshold, size)
+        for networks, prediction in zip(chosen, scored, strict=True)
+    ]
+    described = [
+        {
             "prediction": describe_prediction(networks, tta),
             "threshold": networks.threshold,
             "networks": describe_networks(networks),
-            "metrics": collect_metrics(prediction.counts, groups, networks.threshold),
-        }
-        if prediction.own_counts:
-            metrics = collect_metrics(prediction.own_counts, groups, networks.threshold)
-            described["metrics_at_own_size"] = metrics
-        return described | {
-            "polyps": polyp_metrics(prediction.regions, groups),
+            **{
+                key: {name: describe(metric) for name, metric in metrics.items()}
+                for key, metrics in these.items()
+            },
             "polyps_by_size": sensitivity_by_size(prediction.regions, groups),
-            "borders": border_metrics(prediction.borders, groups, f"{size} x {size}"),
-            "probabilities": calibration_metrics(
-                *(prediction.curve, prediction.reliability),
-                *(prediction.scaled_reliability, prediction.temperature),
-            ),
         }
-
+        for networks, prediction, these in zip(chosen, scored, families, strict=True)
+    ]
     configs = {
         folder: config
         for networks in chosen
@@ -136,15 +142,10 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
         "intervals": INTERVALS,
         "tta": tta,
         "machine": machine,
-        **describe(chosen[0], scored[0]),
+        **described[0],
     }
     if len(chosen) > 1:
-        report["compared"] = describe(chosen[1], scored[1])
-        counts = [prediction.counts for prediction in scored]
-        report["compared"]["difference"] = compare_metrics(*counts, groups)
-        own_counts = [prediction.own_counts for prediction in scored]
-        if own_counts[0]:
-            report["compared"]["difference_at_own_size"] = compare_metrics(*own_counts, groups)
+        report["compared"] = described[1] | {"difference": compare_families(*families)}
     return report
 
 
@@ -197,14 +198,10 @@ def format_table(metrics):
 
 def format_comparison(metrics, others, differences):
     """Return the metrics of two predictions, A and B, and of B - A, as lines with intervals."""
-    rows = {
-        label(name): comparison_cells(metric, others[name], differences[name])
-        for name, metric in metrics.items()
-    }
-    return [
-        f"{name:14} {first:21} {second:21} {difference}".rstrip()
-        for name, (first, second, difference) in {"": ("A", "B", "B - A"), **rows}.items()
-    ]
+    rows = [["", "A", "B", "B - A"], *comparison_rows(metrics, others, differences)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    padded = (map(str.ljust, row, widths) for row in rows)
+    return ["  ".join(cells).rstrip() for cells in padded]
 
 
 def label(name):
@@ -212,11 +209,15 @@ def label(name):
     return LABELS.get(name, name)
 
 
-def comparison_cells(metric, other, difference):
-    """Return a metric of A, of B and of B - A as text, each with its interval."""
+def comparison_rows(metrics, others, differences):
+    """Return a row of texts for each metric: its name, A, B and B - A with their intervals."""
     return [
-        *(f"{m['value']:.3f} {interval_text(m)}" for m in (metric, other)),
-        f"{difference['value']:+.3f} {interval_text(difference, '+.3f')}",
+        [
+            label(name),
+            *(f"{m['value']:.3f} {interval_text(m)}" for m in (metrics[name], others[name])),
+            f"{difference['value']:+.3f} {interval_text(difference, '+.3f')}",
+        ]
+        for name, difference in differences.items()
     ]
 
 
@@ -242,17 +243,12 @@ def format_report(report, seconds):
                 f" {settings['seed']}"
             )
         lines.append(f"Prediction{letter}: {prediction['prediction']}")
-    for size, metrics, others, differences in sections(report):
-        lines += ["", f"At {size}:"]
+    shown = {"polyps": format_polyps, "borders": format_borders}
+    for key, title, metrics, others, differences in sections(report):
         if others:
-            lines += format_comparison(metrics, others, differences)
-        else:
-            lines += format_table(metrics)
-    size = report["resolution"].partition(",")[0]  # theirs, whatever came before
-    for letter, prediction in predictions.items():
-        lines += ["", f"Whole polyps{letter} at {size}, found and right"]
-        lines += format_polyps(prediction["polyps"])
-        lines += ["", f"Borders{letter} at {size}:", *format_borders(prediction["borders"])]
+            lines += ["", f"{title}:", *format_comparison(metrics, others, differences)]
+        elif key != "probabilities":
+            lines += ["", f"{title}:", *shown.get(key, format_table)(metrics)]
     lines += ["", f"In brackets: {INTERVALS}"]
     return lines + [f"Beware: {line}" for line in report["warnings"]]
 
@@ -292,11 +288,13 @@ def format_polyps(metrics):
 
 def format_borders(metrics):
     """Return the scores of the borders as lines."""
-    distance, median = metrics["hausdorff_95"], metrics["hausdorff_95_median"]["value"]
-    f1 = metrics["boundary_f1"]
+    distance, median, f1 = (
+        metrics[name] for name in ("hausdorff_95", "hausdorff_95_median", "boundary_f1")
+    )
     return [
         f"{'95 % Hausdorff':15}{distance['value']:5.1f}  {interval_text(distance, '.1f'):14}"
-        f"  distance in pixels, mean over images; median {median:.1f}",
+        f"  distance in pixels, mean over images; median {median['value']:.1f}"
+        f" {interval_text(median, '.1f')}",
         f"{'boundary F1':15}{f1['value']:.3f}  {interval_text(f1)}  within {TOLERANCE} pixels, mean"
         " over images",
     ]
@@ -314,16 +312,22 @@ def format_thresholds(rows):
 
 
 def sections(report):
-    """Yield what a report has at each size of pictures.
+    """Yield what a report has of pixels at each size, of polyps, of borders, of probabilities.
 
-    Yields the size in words, the metrics, and those of the compared prediction and the differences,
-    or None twice.
+    Yields its name in the report, the title in words, the metrics, and those of the compared
+    prediction and the differences, or None twice.
     """
-    compared = report.get("compared", {})
-    for end, size in (("", report["resolution"]), ("_at_own_size", OWN_SIZE)):
-        if f"metrics{end}" in report:
-            others = compared.get(f"metrics{end}"), compared.get(f"difference{end}")
-            yield size, report[f"metrics{end}"], *others
+    compared, size = report.get("compared", {}), report["resolution"]
+    for key, title in (
+        ("metrics", f"Pixels at {size}"),
+        ("metrics_at_own_size", f"Pixels at {OWN_SIZE}"),
+        ("polyps", f"Whole polyps at {size}"),
+        ("borders", f"Borders at {size}"),
+        ("probabilities", f"Probabilities at {size}"),
+    ):
+        if key in report:
+            others = compared.get(key), compared.get("difference", {}).get(key)
+            yield key, title, report[key], *others
 
 
 # In files
@@ -356,67 +360,50 @@ def markdown(report):
     return lines
 
 
-def score_tables(report):
-    """Yield the size of pictures in words, the heads and the rows of each table of a report."""
-    for size, metrics, others, differences in sections(report):
-        values = ("A", "B", "B - A") if others else ("value", "95 % interval")
-        yield size, ["score", *values, "definition"], metric_rows(metrics, others, differences)
-
-
-def metric_rows(metrics, others, differences):
-    """Return the rows of a table of metrics, of one prediction or, with intervals, of two."""
-    if not others:
-        return [
-            [label(name), f"{m['value']:.3f}", interval_text(m)[1:-1], m["definition"]]
-            for name, m in metrics.items()
-        ]
-    # Without the thresholds, which may differ; the protocol has both
-    return [
-        [label(name), *comparison_cells(metric, others[name], differences[name]), DEFINITIONS[name]]
-        for name, metric in metrics.items()
-    ]
-
-
 def report_tables(report):
     """Yield the title, the heads and the rows, all as texts, of each table of a report."""
-    for size, heads, rows in score_tables(report):
-        yield f"At {size}", heads, rows
+    for key, title, metrics, others, differences in sections(report):
+        if others:
+            # Of pixels without the thresholds, which may differ; the protocol has both
+            definitions = [
+                DEFINITIONS.get(name, metrics[name]["definition"]) for name in differences
+            ]
+            rows = comparison_rows(metrics, others, differences)
+            rows = [[*row, text] for row, text in zip(rows, definitions, strict=True)]
+            yield title, ["score", "A", "B", "B - A", "definition"], rows
+        else:
+            heads = ["score", "value", "95 % interval", "definition"]
+            yield (
+                title,
+                heads[:3] + (["of"] if key == "polyps" else []) + heads[3:],
+                [
+                    [
+                        label(name),
+                        f"{m['value']:.3f}",
+                        interval_text(m)[1:-1] if "interval" in m else "",
+                        *([f"{m['count']:,}"] if key == "polyps" else []),
+                        m["definition"],
+                    ]
+                    for name, m in metrics.items()
+                ],
+            )
     for letter, prediction in predictions_of(report).items():
-        for title, heads, rows in prediction_tables(prediction):
-            yield f"{title}{letter} at {report['resolution']}", heads, rows
+        title = f"Polyps found{letter}, by their part of the image, at {report['resolution']}"
+        heads = ["size", "polyps", *(f"found by {text}" for text in RULES.values())]
+        yield title, heads, size_rows(prediction["polyps_by_size"])
 
 
-def prediction_tables(prediction):
-    """Yield the titles, heads and rows of the tables of a prediction but for those of its pixels.
-
-    prediction: the report's dict of it.
-    """
-    heads = ["score", "value", "95 % interval", "definition"]
-    polyps = []
-    for name, m in prediction["polyps"].items():
-        words, _ = POLYP_LABELS[name.rsplit("_", 1)[0]]
-        interval = interval_text(m)[1:-1]
-        polyps.append([words, f"{m['value']:.3f}", interval, f"{m['count']:,}", m["definition"]])
-    yield "Whole polyps", [*heads[:3], "of", heads[3]], polyps
-    sizes = []
-    for row in prediction["polyps_by_size"]:
+def size_rows(polyps_by_size):
+    """Return the rows of a table of what `sensitivity_by_size` returns."""
+    rows = []
+    for row in polyps_by_size:
         shares = [
             f"{row[rule]['value']:.3f} {interval_text(row[rule])}" if row["count"] else ""
             for rule in RULES
         ]
         ends = f"{100 * row['least']:g} to {100 * row['below']:g} %"
-        sizes.append([ends, f"{row['count']:,}", *shares])
-    yield (
-        "Polyps found, by their part of the image,",
-        ["size", "polyps", *(f"found by {text}" for text in RULES.values())],
-        sizes,
-    )
-    for key, title in (("borders", "Borders"), ("probabilities", "Probabilities")):
-        rows = []
-        for name, m in prediction[key].items():
-            interval = interval_text(m)[1:-1] if "interval" in m else ""
-            rows.append([label(name), f"{m['value']:.3f}", interval, m["definition"]])
-        yield title, heads, rows
+        rows.append([ends, f"{row['count']:,}", *shares])
+    return rows
 
 
 def protocol(report):

@@ -1,12 +1,24 @@
 """The folder of results: it holds those of one run, and a list of what that run wrote."""
 
 import json
+import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from utils.files import InputError, cannot_write, file_sha256, in_all, lock_folder, write_beside
+from utils.files import (
+    PART,
+    InputError,
+    cannot_write,
+    file_sha256,
+    in_all,
+    lock_folder,
+    read_file,
+    write_beside,
+)
 
 LIST = "written.jsonl"  # a line for each file, of its SHA-256 and its name
+MAX_LIST = 1_000_000_000  # bytes: what a run over some millions of pictures writes
 FOLDERS = ("masks", "overlays", "probabilities", "films", "gallery")
 SCORES = (
     *("metrics.json", "metrics.md", "per_image.csv", "predictions.png", "precision_recall.png"),
@@ -17,7 +29,7 @@ OWN_TABLE = "pictures.csv"
 
 
 class Results:
-    """A folder whose earlier results go when a run begins to write its own.
+    """A folder whose earlier results give place to those of a run when all of these are there.
 
     Only files go that stand in the earlier run's list with the bytes that it wrote: a mask that was
     corrected by hand, or any other file, stays. inputs: files and folders that the run reads.
@@ -25,10 +37,10 @@ class Results:
     """
 
     def __init__(self, folder, inputs=()):
-        self.folder = Path(folder)
-        self.earlier = self.unchanged()
+        self.folder, self.written = Path(folder), []
+        self.part = self.folder / PART  # where this run's are until all are there
         read = {Path(path).resolve() for path in inputs}
-        for name in self.earlier:
+        for name in self.unchanged():
             path = (self.folder / name).resolve()
             if path in read or path.parent in read:
                 raise InputError(
@@ -41,11 +53,11 @@ class Results:
         path, names = self.folder / LIST, []
         if not path.is_file():
             return names
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in read_file(path, MAX_LIST).decode(errors="replace").splitlines():
             try:
                 digest, name = json.loads(line)
                 inside = PurePosixPath(name)
-            except (ValueError, TypeError):  # the end of a list whose writer was killed
+            except (ValueError, TypeError):  # a line that somebody has damaged
                 continue
             file = self.folder / name
             here = not inside.is_absolute() and ".." not in inside.parts
@@ -55,38 +67,64 @@ class Results:
 
     @contextmanager
     def begin(self, names):
-        """Remove the earlier run's results; within the block this run writes its own, `names`.
+        """Within the block a run writes its results, `names`, which then replace the earlier ones.
 
-        Prints a line if anything goes, and if results stay that no list has: of an earlier version
-        of the scripts, or changed by hand. Raises InputError if this run would write over these.
+        If the block fails or writes nothing, the earlier ones stay as they were. Prints a line if
+        any have gone, and if results stay that no list has: of an earlier version of the scripts,
+        or changed by hand. Raises InputError if this run would write over these, or if another is
+        at work there.
         """
         with lock_folder(self.folder):
-            earlier = self.unchanged()
-            changed = (self.held() & set(names)) - set(earlier)
+            changed = (self.held() & set(names)) - set(self.unchanged())
             if changed:
                 raise InputError(
                     f"{self.folder / min(changed)}: was changed since a run wrote it, or is none of"
                     " the last run's; move it away, or choose another place with"
                     f" --results{in_all(len(changed))}"
                 )
+            shutil.rmtree(self.part, ignore_errors=True)  # of a run that was killed
             try:
-                for name in earlier:
-                    path = self.folder / name
-                    path.unlink()
-                    while (path := path.parent) != self.folder and not any(path.iterdir()):
-                        path.rmdir()
-                (self.folder / LIST).unlink(missing_ok=True)
-                strangers = self.held() - set(names)
-            except OSError as error:
-                raise cannot_write(self.folder, error) from error
-            if earlier:
-                print(f"{self.folder}: {len(earlier):,} of an earlier run's files are replaced")
-            if strangers:
-                print(
-                    f"Beware: {self.folder / min(strangers)} stays, but is none of this run's"
-                    f" results{in_all(len(strangers))}"
-                )
-            yield
+                yield
+                try:
+                    if self.written:
+                        self.take_place()
+                except OSError as error:
+                    raise cannot_write(self.folder, error) from error
+            finally:
+                shutil.rmtree(self.part, ignore_errors=True)
+
+    def take_place(self):
+        """Let what was written take the place of the earlier run's results."""
+        earlier, names = self.unchanged(), {name for _, name in self.written}
+        ours = [json.dumps(line) + "\n" for line in sorted(self.written)]
+        if (self.folder / LIST).exists():
+            # Both lists, until all is in place: no interruption leaves a file that is not listed
+            earlier_list = read_file(self.folder / LIST, MAX_LIST).decode(errors="replace")
+            self.save_list([*earlier_list.splitlines(True), *ours])
+        else:
+            self.save_list(ours)
+        for name in earlier:
+            path = self.folder / name
+            path.unlink()
+            while (path := path.parent) != self.folder and not any(path.iterdir()):
+                path.rmdir()
+        for name in sorted(names):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.part / name, self.folder / name)
+        self.save_list(ours)
+        strangers = self.held() - names
+        if earlier:
+            print(f"{self.folder}: {len(earlier):,} of an earlier run's files are replaced")
+        if strangers:
+            print(
+                f"Beware: {self.folder / min(strangers)} stays, but is none of this run's"
+                f" results{in_all(len(strangers))}"
+            )
+
+    def save_list(self, lines):
+        """Write the list; lines: of JSON, each with its end."""
+        with write_beside(self.folder / LIST) as beside:
+            beside.write_text("".join(lines), encoding="utf-8")
 
     def held(self):
         """Return the set of the names of results that the folder holds."""
@@ -99,9 +137,15 @@ class Results:
 
     @contextmanager
     def write(self, name):
-        """Yield a path to write to, which becomes the file `name`, as `write_beside` does."""
-        with write_beside(self.folder / name) as beside:
-            yield beside
-            # Before the file is there, so that no interruption leaves one that is not listed
-            with open(self.folder / LIST, "a", encoding="utf-8") as file:
-                file.write(json.dumps([file_sha256(beside), name]) + "\n")
+        """Yield a path to write to, for the file `name`; nothing is kept if the block fails."""
+        beside = self.part / name
+        try:
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                yield beside
+                self.written.append([file_sha256(beside), name])
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise cannot_write(self.folder / name, error) from error

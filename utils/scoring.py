@@ -3,7 +3,7 @@
 import numpy as np
 
 from utils.borders import border_scores
-from utils.calibration import reliability_histogram, scale_probabilities
+from utils.calibration import cross_entropy, reliability_histogram, scale_probabilities
 from utils.cases import pack_predictions
 from utils.failures import picture_properties
 from utils.files import Progress, parallel
@@ -22,27 +22,31 @@ class Scored:
 
     counts, and own_counts at the pictures' own size, where that is known: n of `confusion_counts`;
     regions: n of `compare_regions`; borders: n of `border_scores`. curve: as from
-    `curve_histogram`; reliability, scaled_reliability: as from `reliability_histogram`, of the
-    probabilities as they are, and divided; the latter is None without a temperature. packed: n of
-    `pack_predictions`.
+    `curve_histogram`. plain, divided: a pair each, n of `reliability_histogram` and n of
+    `cross_entropy`, of the probabilities as they are, and divided; the latter are none without a
+    temperature. packed: n of `pack_predictions`.
     """
 
     def __init__(self, threshold, temperature=None, scaled=False):
         self.threshold, self.temperature, self.scaled = threshold, temperature, scaled
         self.counts, self.own_counts, self.regions, self.borders = [], [], [], []
-        self.curve, self.reliability, self.packed = 0, 0, []
-        self.scaled_reliability = None if temperature is None else 0
+        self.curve, self.packed, self.plain, self.divided = 0, [], ([], []), ([], [])
 
     def add(self, batch, probabilities):
         """Count a Batch of labelled pictures.
 
         probabilities: (n, size, size, 1) float32, 0 to 1, as they are.
         """
-        self.curve += curve_histogram(batch.masks, probabilities)
-        self.reliability += reliability_histogram(batch.masks, probabilities)
+        pairs = list(zip(batch.masks, probabilities, strict=True))
+        curves = [curve_histogram(*pair) for pair in pairs]
+        self.curve += np.sum(curves, axis=0)
+        self.plain[0].extend(reliability_histogram(*pair) for pair in pairs)
+        self.plain[1].extend(map(cross_entropy, curves))
         if self.temperature is not None:
             divided = scale_probabilities(probabilities, self.temperature)
-            self.scaled_reliability += reliability_histogram(batch.masks, divided)
+            pairs = zip(batch.masks, divided, strict=True)
+            self.divided[0].extend(reliability_histogram(*pair) for pair in pairs)
+            self.divided[1].extend(cross_entropy(curve, self.temperature) for curve in curves)
             probabilities = divided.astype(np.float32) if self.scaled else probabilities
         predictions = probabilities >= self.threshold
         pairs = list(zip(batch.masks[..., 0], predictions[..., 0], strict=True))

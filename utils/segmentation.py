@@ -3,16 +3,25 @@
 import csv
 import os
 import sys
+import threading
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
 
 from utils.figures import YELLOW, encode_jpeg, outline
-from utils.files import InputError, Progress, hold_back_stderr, read_file
+from utils.files import (
+    MAX_TEXT,
+    InputError,
+    Progress,
+    hold_back_stderr,
+    in_all,
+    one_line,
+    read_file,
+)
 from utils.pictures import (
     decode_image,
     is_damaged,
@@ -30,6 +39,8 @@ FILM_SUFFIXES = {
     *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
 }
 BATCH_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
+LARGE = 1 << 22  # pixels of a picture from which on one alone is finished at a time
+ONE_LARGE = threading.Lock()
 
 # Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
 COLUMNS = (
@@ -49,14 +60,24 @@ def is_film(name):
 def read_list(file):
     """Return the paths that stand in a text file, one a line, or on standard input for "-".
 
-    Raises InputError if it cannot be read or names nothing.
+    Returns those that are there, and a list of an InputError for each that is not. Raises
+    InputError if the file cannot be read or names nothing that is there.
     """
-    data = sys.stdin.buffer.read() if file == "-" else read_file(file)
+    data = sys.stdin.buffer.read(MAX_TEXT + 1) if file == "-" else read_file(file)
+    if len(data) > MAX_TEXT:
+        raise InputError(f"{file}: is too large; the limit is {MAX_TEXT:,} bytes: name folders")
     lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
-    paths = [line for line in lines if line.strip()]
+    named = [line for line in lines if line.strip()]
+    paths, missing = [], []
+    for path in named:
+        if os.path.exists(path):
+            paths.append(path)
+        else:
+            missing.append(InputError(f"{path}: there is no such file"))
     if not paths:
-        raise InputError(f"{file}: names no picture; it takes the path of one in each line")
-    return paths
+        what = f"{named[0]} and all others in it are missing" if named else "names no picture"
+        raise InputError(f"{file}: {what}; it takes the path of one in each line")
+    return paths, missing
 
 
 def find_files(paths, results):
@@ -64,15 +85,18 @@ def find_files(paths, results):
 
     A name is the path below the folder that holds all `paths`, by "/" and without the suffix, but
     with it where files of one folder differ in nothing else. Each file is taken once. Hidden
-    folders, links to folders, and the folder `results` are not looked into. Raises InputError for
-    an address, a file that is missing, a folder without pictures, and two files of one name.
+    folders, links to folders, and the folder `results` are not looked into; a line tells of files
+    there that are no pictures by their suffix. Raises InputError for an address, a file that is
+    missing, a folder without pictures, and two files of one name.
     """
-    files, tops = {}, []
+    files, tops, others = {}, [], []
     for path in paths:
         if "://" in path:
             raise InputError(f"{path}: is an address; download it, and name the file")
         if os.path.isdir(path):
-            found = files_below(path, results)
+            below = files_below(path, results)
+            found = [file for file in below if is_shown(file)]
+            others += [file for file in below if not is_shown(file)]
             if not found:
                 raise InputError(f"{path}: holds no picture and no film that OpenCV reads")
         elif os.path.isfile(path):
@@ -81,6 +105,9 @@ def find_files(paths, results):
             raise InputError(f"{path}: there is no such file")
         tops.append(os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path)))
         files |= {os.path.abspath(file): Path(file) for file in found}
+    if others:
+        first = one_line(others[0])
+        print(f"{first}: left out, no picture or film by its suffix{in_all(len(others))}")
     try:
         top = os.path.commonpath(tops)
     except ValueError as error:  # Windows's
@@ -97,7 +124,7 @@ def find_files(paths, results):
 
 
 def files_below(folder, results):
-    """Return the paths of the pictures and films in a folder and those in it, as `find_files`."""
+    """Return the paths of the files in a folder and those in it, but for hidden ones, in order."""
 
     def refuse(error):
         raise InputError(f"{error.filename}: {error.strerror}") from error
@@ -109,20 +136,33 @@ def files_below(folder, results):
             for name in folders
             if not name.startswith(".") and os.path.abspath(os.path.join(inside, name)) != results
         )
-        paths += [os.path.join(inside, n) for n in sorted(names) if is_picture(n) or is_film(n)]
+        paths += [os.path.join(inside, name) for name in sorted(names) if name[0] != "."]
     return paths
+
+
+def is_shown(path):
+    """Tell by its name whether a file is a picture or a film."""
+    name = os.path.basename(path)
+    return is_picture(name) or is_film(name)
 
 
 # The stream: while the network predicts a batch, threads read the next and write the last
 
 
 def in_order(pool, function, items, ahead):
-    """Yield `function(item)` of each item, in order, by a pool that is `ahead` items in front."""
-    begun = deque()
+    """Yield `function(item)` of each item, in order, by a pool that works ahead.
+
+    It is up to `ahead` items in front, but no further than about BATCH_PIXELS, if pictures are as
+    large as the last: `function` returns tuples that begin with one, or None.
+    """
+    begun, allowed = deque(), 1
     for item in items:
         begun.append(pool.submit(function, item))
-        if len(begun) > ahead:
-            yield begun.popleft().result()
+        while len(begun) > allowed:
+            result = begun.popleft().result()
+            pixels = result[0].size // 3 if result else 0
+            allowed = max(1, min(ahead, BATCH_PIXELS // max(1, pixels)))
+            yield result
     while begun:
         yield begun.popleft().result()
 
@@ -184,16 +224,20 @@ def polyp_rows(mask, probability):
     return rows or [[0, *[""] * 8]]
 
 
-def draw_polyps(picture, probability, threshold):
-    """Return what is predicted of a picture at its own size, and the picture with the outlines.
+def find_polyps(probability, shape, threshold):
+    """Return the rows of COLUMNS of a picture, and what is predicted of it at its own size.
 
-    picture: (height, width, 3) uint8, RGB; probability: (size, size, 1) float32, 0 to 1. Returns
-    the probability, (height, width) float32; the mask, the same, bool; and a picture.
+    probability: (size, size, 1) float32, 0 to 1; shape: the picture's, height first. Returns the
+    rows; the mask, (height, width) bool; and the probability, the same, float32.
     """
-    probability = enlarge(probability, picture.shape)
+    probability = enlarge(probability, shape)
     mask = probability >= threshold
-    outlined = [(mask[..., None].astype(np.uint8), YELLOW)]
-    return probability, mask, outline(picture, outlined, scale=1)
+    return polyp_rows(mask, probability), mask, probability
+
+
+def outline_polyps(picture, mask):
+    """Return a picture, (height, width, 3) uint8, RGB, with the outlines of a mask of its size."""
+    return outline(picture, [(mask[..., None].astype(np.uint8), YELLOW)], scale=1)
 
 
 def segment_pictures(files, predictor, threshold, batch_size, results, probabilities):
@@ -233,13 +277,15 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
         return cv2.imencode(".png", image)[1]
 
     def finish(name, picture, probability):
-        probability, mask, drawn = draw_polyps(picture, probability, threshold)
-        save(f"masks/{name}.png", png(mask * np.uint8(255)))
-        save(f"overlays/{name}.jpg", encode_jpeg(drawn, 95))
-        if probabilities:
-            levels = cv2.convertScaleAbs(probability, alpha=255)
-            save(f"probabilities/{name}.png", png(levels))
-        return name, polyp_rows(mask, probability)
+        with ONE_LARGE if picture.size > 3 * LARGE else nullcontext():
+            rows, mask, probability = find_polyps(probability, picture.shape, threshold)
+            if probabilities:
+                levels = cv2.convertScaleAbs(probability, alpha=255)
+                save(f"probabilities/{name}.png", png(levels))
+            del probability
+            save(f"masks/{name}.png", png(mask * np.uint8(255)))
+            save(f"overlays/{name}.jpg", encode_jpeg(outline_polyps(picture, mask), 95))
+        return name, rows
 
     with (
         hold_back_stderr() as held_back,

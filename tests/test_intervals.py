@@ -1,0 +1,83 @@
+"""Bootstrap intervals: against plain loops and known spreads, and shares of all or none."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from utils import intervals
+from utils.intervals import Metric
+
+
+def mean_interval(values, groups):
+    sampled = intervals.bootstrap_means(np.asarray(values, float)[:, None], groups)
+    return intervals.percentile_interval(sampled)
+
+
+def test_an_interval_holds_the_mean_and_repeats():
+    values = np.random.default_rng(0).random(100)
+    low, high = mean_interval(values, np.arange(100))
+    assert (low, high) == mean_interval(values, np.arange(100))
+    standard_error = values.std() / 10
+    assert low == pytest.approx(values.mean() - 1.96 * standard_error, abs=0.2 * standard_error)
+    assert high == pytest.approx(values.mean() + 1.96 * standard_error, abs=0.2 * standard_error)
+
+
+@pytest.fixture
+def drawn():
+    """Return columns of 30 images, their groups, and the rows of 1,001 bootstrap samples."""
+    random = np.random.default_rng(0)
+    columns, groups = random.random((30, 2)), random.integers(20, size=30)
+    groups[groups > 15] = 3  # a large group
+    draws, rows = np.random.default_rng(42), [np.flatnonzero(groups == g) for g in set(groups)]
+    samples = []
+    for _ in range(1001):  # more than are drawn at once
+        scenes = draws.integers(len(rows), size=len(rows))
+        samples.append(np.concatenate([rows[scene] for scene in scenes]))
+    return columns, groups, samples
+
+
+def test_sums_ratios_and_medians_are_those_of_a_plain_loop(drawn):
+    columns, groups, samples = drawn
+    sums = intervals.bootstrap_sums(columns, groups, samples=1001)
+    np.testing.assert_allclose(sums, [columns[rows].sum(axis=0) for rows in samples])
+    ratios = intervals.bootstrap_ratios(columns[:, :1], columns[:, 1:], groups, samples=1001)
+    expected = [np.divide(*columns[rows].sum(axis=0)) for rows in samples]
+    np.testing.assert_allclose(ratios[:, 0], expected)
+    medians = intervals.bootstrap_medians(columns[:, 0], groups, samples=1001)
+    np.testing.assert_array_equal(medians, [np.median(columns[rows, 0]) for rows in samples])
+
+
+def test_whole_groups_are_drawn():
+    values, groups = np.repeat([0.0, 1.0], 50), np.repeat([7, 3], 50)
+    assert mean_interval(values, groups) == (0.0, 1.0)
+
+
+def test_a_sample_with_nothing_to_count_is_left_out():
+    """Of two scenes one has no polyp: a sample of that alone has no share of polyps found."""
+    samples = intervals.bootstrap_ratios(np.array([[3], [0]]), np.array([[4], [0]]), np.arange(2))
+    assert np.isnan(samples).mean() == pytest.approx(1 / 4, abs=0.02)
+    assert intervals.share_interval(0.75, samples, 1) == (0.75, 0.75)
+
+
+@pytest.mark.parametrize("scenes", [1, 12, 190])
+def test_where_all_or_none_are_found_the_interval_is_wilsons(scenes):
+    for value in (0, 1):
+        expected = stats.binomtest(value * scenes, scenes).proportion_ci(method="wilson")
+        ends = intervals.share_interval(value, np.full(10_000, value), scenes)
+        assert ends == pytest.approx((expected.low, expected.high), abs=1e-4)
+    # A score that is no share, such as Dice, has none of it
+    assert intervals.share_interval(1, np.ones(10_000), None) == (1, 1)
+
+
+def test_a_metric_is_described_and_compared():
+    random = np.random.default_rng(0)
+    first = Metric(0.5, random.normal(0.5, 0.1, 10_000), "a share", 7, 5)
+    second = Metric(0.6, first.samples + 0.1, "a share", 7, 5)
+    described = intervals.describe(first)
+    assert list(described) == ["value", "interval", "count", "definition"]
+    assert described["interval"] == pytest.approx((0.304, 0.696), abs=0.01)
+    assert intervals.difference(first, second)["interval"] == pytest.approx((0.1, 0.1))
+    assert intervals.describe(Metric(2.5, None, "a temperature")) == {
+        "value": 2.5,
+        "definition": "a temperature",
+    }
