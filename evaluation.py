@@ -224,7 +224,9 @@ def score(arguments):
     with results.begin([*SCORES, *gallery_names(len(pictures.names))]):
         chosen, predictors, size, precision = load_predictors(chosen, pictures, tta)
         start = time.monotonic()
-        scored = [Scored(*networks[3:]) for networks in chosen]
+        scored = [
+            Scored(networks.threshold, networks.temperature, networks.scaled) for networks in chosen
+        ]
         properties = score_pictures(predictors, scored, pictures, size, BATCH_SIZE)
         seconds = time.monotonic() - start
         groups, machine = pictures.scenes(), describe_machine(precision, 1)
@@ -295,13 +297,14 @@ def choose_threshold(arguments):
     folders = find_checkpoints(arguments.checkpoints, CHECKPOINTS_DIR, shipped_checkpoints())
     if len(folders) > 1:
         raise InputError("--thresholds: is stored with one network; name one with --checkpoints")
-    pictures, config = PreparedPictures("validation", arguments.data), read_config(folders[0])
-    if not pictures.is_trained_on_by(config):
-        raise InputError(
-            f"{folders[0]}: was trained on other data or another split than {arguments.data}, and"
-            " may have seen its validation split; name its own with --data"
-        )
+    pictures = PreparedPictures("validation", arguments.data)
     with lock_folder(folders[0]):  # against a training that would replace the network
+        config = read_config(folders[0])
+        if not pictures.is_trained_on_by(config):
+            raise InputError(
+                f"{folders[0]}: was trained on other data or another split than {arguments.data},"
+                " and may have seen its validation split; name its own with --data"
+            )
         networks = Networks(folders, [config], hash_weights(folders), None)
         _, (predict,), size, precision = load_predictors([networks], pictures, arguments.tta)
         rows, curve = score_thresholds(predict, pictures, size)
@@ -374,7 +377,8 @@ def segment(arguments):
                 f" {with_polyp:,} of them with a polyp, {frames / (time.monotonic() - start):.0f}"
                 " a second; each polyp in the .csv beside it"
             )
-    print(*lines, sep="\n")
+    for line in lines:
+        print(line)
     for error in failures:
         fail(error, status=1)
     if failures:

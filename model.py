@@ -233,12 +233,13 @@ def round_weights(model):
     return copy
 
 
-def load_unet(path, precision="float32"):
+def load_unet(path, precision="float32", way_out="train it again with python train.py"):
     """Load a network that train.py has saved, to predict with in a precision that it names.
 
     Returns a Keras model from (batch, size, size, 3), 0 to 255, to (batch, size, size, 1) float32,
     0 to 1. Raises ValueError, in one line that names the file, if there is none, if Keras cannot
-    load it, and if it is a network of another shape, or of weights that are not finite.
+    load it, and if it is a network of another shape, or of weights that are not finite. way_out:
+    what that line says to do then.
     """
     if Path(path).is_dir():
         raise ValueError(f"{path}: is a folder, not a trained model; move it away")
@@ -256,19 +257,16 @@ def load_unet(path, precision="float32"):
             problem = f"holds a layer that Keras does not know, {unknown[1]}"
         else:
             problem = "not a model that Keras can load"
-        raise ValueError(f"{path}: {problem}; train it again with python train.py") from error
+        raise ValueError(f"{path}: {problem}; {way_out}") from error
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     size = shapes[0][1] if isinstance(shapes[0], tuple) and len(shapes[0]) == 4 else None
     if size is None or shapes != ((None, size, size, 3), (None, size, size, 1)):
         raise ValueError(
             f"{path}: a network from {shapes[0]} to {shapes[1]}, not from square RGB pictures,"
-            " (None, size, size, 3), to one probability a pixel, (None, size, size, 1);"
-            " train one with python train.py"
+            f" (None, size, size, 3), to one probability a pixel, (None, size, size, 1); {way_out}"
         )
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
-        raise ValueError(
-            f"{path}: holds weights that are no numbers; train it again with python train.py"
-        )
+        raise ValueError(f"{path}: holds weights that are no numbers; {way_out}")
     ours = {layer.name for layer in model.layers}.issuperset({"rescaling", "polyp"})
     return round_weights(model) if ours and precision == "mixed_bfloat16" else model
 

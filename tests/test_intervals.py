@@ -56,28 +56,46 @@ def test_a_sample_with_nothing_to_count_is_left_out():
     """Of two scenes one has no polyp: a sample of that alone has no share of polyps found."""
     samples = intervals.bootstrap_ratios(np.array([[3], [0]]), np.array([[4], [0]]), np.arange(2))
     assert np.isnan(samples).mean() == pytest.approx(1 / 4, abs=0.02)
-    assert intervals.share_interval(0.75, samples, 1) == (0.75, 0.75)
+    assert intervals.interval(0.75, samples, intervals.share_extremes(1)) == (0.75, 0.75)
 
 
 @pytest.mark.parametrize("scenes", [1, 12, 190])
 def test_where_all_or_none_are_found_the_interval_is_wilsons(scenes):
     for value in (0, 1):
         expected = stats.binomtest(value * scenes, scenes).proportion_ci(method="wilson")
-        ends = intervals.share_interval(value, np.full(10_000, value), scenes)
+        samples = np.full(10_000, value)
+        ends = intervals.interval(value, samples, intervals.share_extremes(scenes))
         assert ends == pytest.approx((expected.low, expected.high), abs=1e-4)
-    # A score that is no share, such as Dice, has none of it
-    assert intervals.share_interval(1, np.ones(10_000), None) == (1, 1)
+        # A score that is no share, such as Dice, has none of it
+        assert intervals.interval(value, samples) == (value, value)
+
+
+def test_where_no_alarm_is_false_the_interval_is_poissons():
+    """So many scenes show none with a probability of 2.5 % if the rate is at the upper end."""
+    low, high = intervals.interval(0, np.zeros(10_000), intervals.rate_extremes(20))
+    assert low == 0
+    assert stats.poisson.pmf(0, 20 * high) == pytest.approx(0.025)
+    # One in each image is no share of all
+    assert intervals.interval(1, np.ones(10_000), intervals.rate_extremes(20)) == (1, 1)
 
 
 def test_a_metric_is_described_and_compared():
     random = np.random.default_rng(0)
-    first = Metric(0.5, random.normal(0.5, 0.1, 10_000), "a share", 7, 5)
-    second = Metric(0.6, first.samples + 0.1, "a share", 7, 5)
+    first = Metric(0.5, random.normal(0.5, 0.1, 10_000), "a share", 7)
+    second = Metric(0.6, first.samples + random.normal(0.1, 0.01, 10_000), "a share", 7)
     described = intervals.describe(first)
     assert list(described) == ["value", "interval", "count", "definition"]
     assert described["interval"] == pytest.approx((0.304, 0.696), abs=0.01)
-    assert intervals.difference(first, second)["interval"] == pytest.approx((0.1, 0.1))
+    difference = intervals.difference(first, second)
+    assert difference["interval"] == pytest.approx((0.08, 0.12), abs=0.002)
     assert intervals.describe(Metric(2.5, None, "a temperature")) == {
         "value": 2.5,
         "definition": "a temperature",
     }
+
+
+def test_two_that_find_all_are_not_sure_to_be_equal():
+    metric = Metric(1, np.ones(10_000), "a share", 12, intervals.share_extremes(12))
+    end = intervals.interval(1, metric.samples, metric.extremes)[0]
+    difference = intervals.difference(metric, metric)
+    assert difference == {"value": 0, "interval": (pytest.approx(end - 1), pytest.approx(1 - end))}

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from utils import polyps
-from utils.intervals import describe
+from utils.intervals import describe, rate_extremes, share_extremes
 
 
 def draw(*boxes, size=40):
@@ -130,9 +130,9 @@ def test_metrics_by_hand(compared):
         assert low < metric.value < high
     assert "IoU of 0.5 or more" in metrics["polyp_sensitivity_iou"].definition
     assert "without regions below 0.05 % of" in metrics["false_alarms_iou"].definition
-    scenes = {name.removesuffix("_iou"): metric.scenes for name, metric in metrics.items()}
-    assert scenes["polyp_sensitivity"] == 2  # one of the three pictures has no polyp
-    assert scenes["false_alarms"] == 3
+    # One of the three pictures has no polyp
+    assert metrics["polyp_sensitivity_iou"].extremes == share_extremes(2)
+    assert metrics["false_alarms_iou"].extremes == rate_extremes(3)
 
 
 def test_intervals_draw_whole_scenes(compared):
@@ -175,3 +175,10 @@ def test_a_size_at_the_end_of_two_groups_is_in_the_larger():
         [polyps.compare_regions(draw((0, 4, 0, 8)), draw())], np.zeros(1)
     )
     assert [row["count"] for row in rows] == [0, 1, 0, 0]  # 32 of 1,600 pixels
+
+
+def test_a_polyp_that_fills_its_picture_is_in_the_last_group():
+    full = draw((0, 40, 0, 40))
+    rows = polyps.sensitivity_by_size([polyps.compare_regions(full, full)], np.zeros(1))
+    assert [row["count"] for row in rows] == [0, 0, 0, 1]
+    assert rows[-1]["below"] == 1

@@ -156,6 +156,25 @@ def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
         assert "is 0.3 or more" in text
 
 
+def test_what_one_of_two_predictions_lacks_is_told_all_the_same(tmp_path):
+    """One calls no pixel polyp, so none of its regions are right; the other has a temperature."""
+    scored = [random_scored(0, temperature=2.5), random_scored(1, threshold=2)]
+    chosen = [make_networks(tmp_path / name) for name in "ab"]
+    made = report.make_report(Pictures(), np.arange(6), chosen, scored, 16, False, MACHINE)
+    assert "region_precision_iou" in made["polyps"]
+    assert "region_precision_iou" not in made["compared"]["polyps"]
+    for lines in (report.markdown(made), report.format_report(made, 1)):
+        (line,) = [line for line in lines if "regions right, by any overlap" in line]
+        count = made["polyps"]["region_precision_overlap"]["count"]
+        assert f"of {count:,}" in line
+        assert "none" in line
+        (line,) = [line for line in lines if "temperature" in line and "2.500" in line]
+        labels = [line.removeprefix("| ").split("  ")[0].split(" | ")[0] for line in lines]
+        assert "cross-entropy, scaled" in labels
+    rows = [line for line in report.markdown(made) if line.startswith("| regions right")]
+    assert {row.count("|") for row in rows} == {6}
+
+
 def test_the_table_of_images_has_all_columns_and_the_most_different(tmp_path):
     scored = [random_scored(seed, own=True) for seed in range(2)]
     properties = random_properties()

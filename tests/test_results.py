@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shell import no_rights
 from utils.files import InputError
 from utils.results import LIST, Results
 
@@ -92,7 +93,7 @@ def test_until_all_is_written_the_earlier_results_stay(error, folder, capsys):
         interrupted(folder, error)
     if isinstance(error, OSError):
         place = f"{folder}/masks/b.png: cannot be written"
-        assert str(raised.value).startswith(place)  # not the place beside it
+        assert str(raised.value).startswith(place)  # not the place where it is made
     assert held(folder) == ["masks/a.png", "metrics.json"]
     assert (folder / "masks/a.png").read_text() == "0"
     assert (folder / LIST).read_text() == before
@@ -106,28 +107,70 @@ def test_an_interrupted_run_leaves_no_new_folder(folder):
     assert not folder.exists()
 
 
-def test_what_a_killed_run_left_goes_and_is_never_mixed(folder, monkeypatch):
+def test_what_a_kill_in_the_exchange_leaves_is_all_in_the_list(folder, monkeypatch):
     run_with(folder, {"masks/a.png": "0", "masks/c.png": "0"})
 
-    def be_killed(source, target):  # in the middle of the exchange
+    def be_killed(source, target):
         if str(target).endswith("b.png"):
             raise KeyboardInterrupt
         os.rename(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr("utils.results.os.replace", be_killed)
+        patched.setattr("utils.results.shutil.move", be_killed)
         with pytest.raises(KeyboardInterrupt):
             run_with(folder, {"masks/a.png": "1", "masks/b.png": "2"})
-    assert held(folder) == ["masks/a.png"]  # a new one, and none of the earlier
+    assert held(folder) == ["masks/a.png", "masks/c.png"]
     (folder / ".part").mkdir()
     (folder / ".part/half.png").touch()
     with open(folder / LIST, "a") as file:
         file.write('["abc", "cut o')
     run_with(folder, {"metrics.json": "{}"})
     assert held(folder) == ["metrics.json"]
+    assert not (folder / "masks").exists()
 
 
-def test_a_second_run_waits_for_the_first(folder):
+def test_what_is_changed_while_a_run_is_at_work_stays(folder, capsys):
+    run_with(folder, {"masks/a.png": "0", "masks/b.png": "0"})
+    results = Results(folder)
+    with results.begin(["masks/a.png", "masks/b.png"]):
+        for name in ("masks/a.png", "masks/b.png"):
+            with results.write(name) as beside:
+                beside.write_text("1")
+        (folder / "masks/a.png").write_text("corrected by hand")
+    assert (folder / "masks/a.png").read_text() == "corrected by hand"
+    assert (folder / "masks/b.png").read_text() == "1"
+    assert f"Beware: {folder}/masks/a.png stays, but is none of" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_a_link_is_written_to(folder, tmp_path):
+    folder.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "masks").symlink_to(tmp_path / "elsewhere")
+    for text in ("0", "1"):
+        run_with(folder, {"masks/a.png": text})
+        assert (tmp_path / "elsewhere/a.png").read_text() == text
+    run_with(folder, {"metrics.json": "{}"})
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_folder_in_a_files_place_and_a_place_without_rights_are_named_before_any_work(
+    folder, strangers_folder
+):
+    (folder / "metrics.json").mkdir(parents=True)
+    with (
+        pytest.raises(InputError, match=r"metrics\.json: cannot be .*move that folder away"),
+        Results(folder).begin(["metrics.json"]),
+    ):
+        pytest.fail("the work has begun")
+    with (
+        no_rights(),
+        pytest.raises(InputError, match=f"{strangers_folder}: cannot be written"),
+        Results(strangers_folder).begin(["metrics.json"]),
+    ):
+        pytest.fail("the work has begun")
+
+
+def test_a_second_run_beside_the_first_is_refused(folder):
     with Results(folder).begin([]), pytest.raises(InputError, match="another process is at work"):
         run_with(folder, {"metrics.json": "{}"})
 

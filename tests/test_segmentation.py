@@ -154,6 +154,16 @@ def test_of_large_pictures_few_are_read_ahead():
             taken += 1
             assert len(begun) <= taken + 2
     assert taken == 20
+    begun, taken = [], 0
+    with ThreadPoolExecutor(4) as pool:  # nor after one that could not be read
+
+        def read(number):
+            begun.append(number)
+            return (large,) if number else None
+
+        for _ in in_order(pool, read, range(20), 6):
+            taken += 1
+            assert len(begun) <= taken + 2
 
 
 def test_a_batch_is_bounded_by_its_pictures_and_by_its_pixels():
@@ -251,22 +261,22 @@ def test_what_a_list_names_and_is_not_there_is_named_and_the_others_are_done(mon
     assert end.value.code == 1
     assert capsys.readouterr().err.splitlines() == [
         "evaluation.py: in/gone.png: there is no such file",
-        "evaluation.py: https://x/y.png: there is no such file",
+        "evaluation.py: https://x/y.png: is an address; download it, and name the file",
         "evaluation.py: 2 of 3 could not be read whole",
     ]
     assert tree("results/masks") == ["a.png"]
     Path("list.txt").write_text("in/gone.png\nin/lost.png\n")
     with pytest.raises(
-        InputError, match=r"list\.txt: in/gone\.png and all others in it are missing"
+        InputError, match=r"list\.txt: names nothing that is there, such as in/gone\.png;"
     ):
         evaluation.main()
 
 
 def test_files_that_are_no_pictures_are_told_of(capsys):
     save("in/a.png")
-    for name in ("notes.txt", "b.dcm", ".hidden"):
+    for name in ("notes.txt", "b.dcm", "c.ppx", ".hidden"):
         Path("in", name).touch()
-    assert list(find_files(["in"], "results")) == ["a"]
+    assert list(find_files(["in", "in", "in/c.ppx"], "results")) == ["a", "c"]
     out = capsys.readouterr().out
     assert out == "in/b.dcm: left out, no picture or film by its suffix (2 such files in all)\n"
 

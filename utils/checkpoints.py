@@ -80,8 +80,15 @@ def read_config(folder):
 
 
 def hash_weights(folders):
-    """Return the SHA-256 of the unet.keras in each folder, hex digits."""
-    return [file_sha256(Path(folder) / "unet.keras") for folder in folders]
+    """Return the SHA-256 of the unet.keras in each folder, hex digits.
+
+    Raises InputError for one that cannot be read.
+    """
+    digests = []
+    for path in (Path(folder) / "unet.keras" for folder in folders):
+        with reading(path, "train it again with python train.py"):
+            digests.append(file_sha256(path))
+    return digests
 
 
 def describe_networks(networks):
@@ -92,7 +99,9 @@ def describe_networks(networks):
             "weights_sha256": weights,
             "training": config,
         }
-        for folder, config, weights in zip(*networks[:3], strict=True)
+        for folder, config, weights in zip(
+            networks.folders, networks.configs, networks.weights, strict=True
+        )
     ]
 
 
@@ -103,7 +112,7 @@ def store_threshold(networks, tta, images, rows, temperature):
     threshold nearest to 0.5. temperature: as from `fit_temperature`. tta: whether views were
     averaged; images: how many the validation split has of the data set that it was trained on.
     """
-    (folder,), (config,), (weights,) = networks[:3]
+    (folder,), (config,), (weights,) = networks.folders, networks.configs, networks.weights
     best = max(rows, key=lambda row: (row["image_dice"], -abs(row["threshold"] - 0.5)))
     stored = {
         "threshold": best["threshold"],

@@ -246,8 +246,8 @@ def save_reliability(path, before, after, temperature, subject):
     """Save reliability.png: how often pixels are polyp, by their probability, and their number.
 
     before, after: as from `reliability_histogram`, of the probabilities as they are, and scaled by
-    `temperature`, which was fitted on the validation split; both None where there is none.
-    subject: which images, for the title.
+    `temperature`, which was fitted on the validation split; temperature: None without, and then
+    `after` does not count. subject: which images, for the title.
     """
     figure = Figure((5.5, 5.5), layout="constrained")
     shares, pixels = figure.subplots(2, sharex=True, height_ratios=(3, 1))

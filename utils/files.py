@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 
 MAX_TEXT = 20_000_000  # bytes of a table, a list or a JSON file: Python makes ten times more of it
-PART = ".part"  # the folder in which `replace_files` makes the new files
+PART = ".part"  # the folder in which new files are made until all are there
 
 # What to do where the system refuses to write; whatever is not here is mostly a full disk
 WAYS_OUT = {
@@ -171,8 +171,9 @@ def input_errors():
 
 
 def cannot_write(path, error):
-    """Return the InputError for an OSError met while writing `path`."""
+    """Return the InputError for an OSError met while writing `path`, or what becomes it."""
     way_out = WAYS_OUT.get(error.errno, "make room or choose another place")
+    path = Path(*(part for part in Path(path).parts if part != PART))
     return InputError(f"{path}: cannot be written ({error.strerror or error}): {way_out}")
 
 

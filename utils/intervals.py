@@ -1,14 +1,15 @@
 """Intervals: how far a score would move with other scenes, by bootstrap, and how two differ."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 BOOTSTRAP_SAMPLES = 10_000
-WILSON = 1.96**2
 INTERVALS = (
     f"95 % percentiles of {BOOTSTRAP_SAMPLES:,} bootstrap samples that draw whole scenes; where all"
-    " scenes agree on 0 or 1, Wilson's of as many scenes"
+    " polyps or regions are found, or none, Wilson's of a share of as many scenes, and without any"
+    " false alarm Poisson's"
 )
 
 
@@ -17,22 +18,21 @@ class Metric(NamedTuple):
 
     samples: (BOOTSTRAP_SAMPLES,) float, the same score on bootstrap samples of the set, NaN where a
     sample has nothing to count; None for what is no score of images. count: of what the value is a
-    mean, where it is not of images or pixels. scenes: how many of them there are, where the value
-    is a share of countable things, or their number per image.
+    mean, where it is not of images or pixels. extremes: see `interval`.
     """
 
     value: float
     samples: np.ndarray | None
     definition: str
     count: int | None = None
-    scenes: int | None = None
+    extremes: tuple | None = None
 
 
 def describe(metric):
     """Return a Metric as metrics.json has it: a dict of value, interval, count, definition."""
     described = {"value": metric.value}
     if metric.samples is not None:
-        described["interval"] = share_interval(metric.value, metric.samples, metric.scenes)
+        described["interval"] = interval(metric.value, metric.samples, metric.extremes)
     if metric.count is not None:
         described["count"] = metric.count
     return described | {"definition": metric.definition}
@@ -42,23 +42,50 @@ def difference(metric, other):
     """Return how much larger a second prediction's Metric of the same images is, and its interval.
 
     The interval is that of the difference on the same bootstrap samples (paired), and so much
-    narrower than those of the two scores: what is hard for both moves both.
+    narrower than those of the two scores: what is hard for both moves both. Where neither varies,
+    it is as wide as both scores' own intervals make it.
     """
-    interval = percentile_interval(other.samples - metric.samples)
-    return {"value": other.value - metric.value, "interval": interval}
+    ends = percentile_interval(other.samples - metric.samples)
+    if metric.extremes and not any(map(varies, (metric.samples, other.samples))):
+        (low, high), (other_low, other_high) = (
+            interval(m.value, m.samples, m.extremes) for m in (metric, other)
+        )
+        ends = other_low - high, other_high - low
+    return {"value": other.value - metric.value, "interval": ends}
 
 
-def share_interval(value, samples, scenes):
-    """Return the 95 % interval of a share, by its values on bootstrap samples of so many scenes.
+def varies(samples):
+    """Tell whether a score differs between bootstrap samples."""
+    return np.nanmin(samples) < np.nanmax(samples)
 
-    Where all scenes agree on 0 or 1 the bootstrap sees no spread; there it is Wilson's interval
-    (1927, doi 10.1080/01621459.1927.10502953) of a share of as many trials. scenes: None for a
-    score that is no share.
+
+def interval(value, samples, extremes=None):
+    """Return the 95 % interval of a score, by its values on bootstrap samples.
+
+    Where all scenes agree the bootstrap sees no spread. extremes: the upper end that holds there
+    for a score of 0, and the lower for one of 1, None if there is none; see `share_extremes`.
     """
-    if scenes and value in (0, 1) and np.nanmin(samples) == np.nanmax(samples):
-        end = float(WILSON / (scenes + WILSON))
-        return (0.0, end) if value == 0 else (1 - end, 1.0)
+    if extremes and not varies(samples):
+        upper, lower = extremes
+        if value == 0:
+            return 0.0, upper
+        if value == 1 and lower is not None:
+            return lower, 1.0
     return percentile_interval(samples)
+
+
+def share_extremes(scenes):
+    """Return Wilson's ends (1927, doi 10.1080/01621459.1927.10502953) of a share of all or none.
+
+    scenes: the number of trials. Returns the upper end where it is 0, the lower where it is 1.
+    """
+    end = 1.96**2 / (scenes + 1.96**2)
+    return end, 1 - end
+
+
+def rate_extremes(scenes):
+    """Return the upper end of a Poisson rate of which so many scenes show nothing, and None."""
+    return -math.log(0.025) / scenes, None
 
 
 def percentile_interval(samples):

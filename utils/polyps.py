@@ -1,12 +1,13 @@
 """Polyps instead of pixels: which are found, which are missed, and which alarms are false."""
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from utils.intervals import Metric, bootstrap_ratios, share_interval
+from utils.intervals import Metric, bootstrap_ratios, interval, rate_extremes, share_extremes
 
 # Smaller regions, by their part of the picture, are neither polyps nor alarms: those of less than
 # 9 pixels of 128 x 128. In HyperKvasir's masks at the pictures' own size 143 regions are single
@@ -100,12 +101,13 @@ def polyp_metrics(compared, groups):
         sampled = bootstrap_ratios(tops, bottoms, groups).T
         for (name, (top, bottom)), samples in zip(parts.items(), sampled, strict=True):
             if bottom.any():
+                extremes = rate_extremes if name == "false_alarms" else share_extremes
                 metrics[f"{name}_{rule}"] = Metric(
                     float(top.sum() / bottom.sum()),
                     samples,
                     f"{DEFINITIONS[name]}, by {text}, {SMALLEST}",
                     int(bottom.sum()),
-                    count_scenes(groups, bottom),
+                    extremes(count_scenes(groups, bottom)),
                 )
     return metrics
 
@@ -128,22 +130,22 @@ def sensitivity_by_size(compared, groups):
     "value", 0 to 1, and "interval" of the share found; both are None where the count is 0.
     """
     rows = []
-    for least, below in pairwise((0, *SIZE_ENDS, 1)):
+    for least, below in pairwise((0, *SIZE_ENDS, math.inf)):
         these = [
             (polyps._replace(fractions=polyps.fractions[inside], ious=polyps.ious[inside]), regions)
             for polyps, regions in compared
             for inside in [(polyps.fractions >= least) & (polyps.fractions < below)]
         ]
         counts, _ = count_regions(these)
-        rows.append({"least": least, "below": below, "count": int(counts.sum())})
+        rows.append({"least": least, "below": min(below, 1), "count": int(counts.sum())})
         for rule in RULES:
             share = {"value": None, "interval": None}
             if counts.any():
                 found, _ = matched_regions(these, rule)
                 value = float(found.sum() / counts.sum())
                 samples = bootstrap_ratios(found[:, None], counts[:, None], groups)
-                interval = share_interval(value, samples, count_scenes(groups, counts))
-                share = {"value": value, "interval": interval}
+                extremes = share_extremes(count_scenes(groups, counts))
+                share = {"value": value, "interval": interval(value, samples, extremes)}
             rows[-1][rule] = share
     return rows
 

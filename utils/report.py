@@ -30,12 +30,12 @@ LABELS = {
     "image_dice": "Dice per image",
     "image_iou": "IoU per image",
     "hausdorff_95": "95 % Hausdorff",
-    "hausdorff_95_median": "its median",
+    "hausdorff_95_median": "median of these",
     "boundary_f1": "boundary F1",
     "calibration_error": "calibration error",
-    "calibration_error_scaled": "the same, scaled",
+    "calibration_error_scaled": "calibration error, scaled",
     "cross_entropy": "cross-entropy",
-    "cross_entropy_scaled": "the same, scaled",
+    "cross_entropy_scaled": "cross-entropy, scaled",
 }
 POLYP_LABELS = {
     "polyp_sensitivity": ("polyps found", "of {:,} polyps"),
@@ -105,7 +105,6 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
     one prediction or of two; scored: the Scored of each; size: the network's; tta: whether views
     were averaged; machine: `describe_machine`.
     """
-
     families = [
         collect_families(prediction, groups, networks.threshold, size)
         for networks, prediction in zip(chosen, scored, strict=True)
@@ -210,19 +209,26 @@ def label(name):
 
 
 def comparison_rows(metrics, others, differences):
-    """Return a row of texts for each metric: its name, A, B and B - A with their intervals."""
-    return [
-        [
-            label(name),
-            *(f"{m['value']:.3f} {interval_text(m)}" for m in (metrics[name], others[name])),
-            f"{difference['value']:+.3f} {interval_text(difference, '+.3f')}",
-        ]
-        for name, difference in differences.items()
-    ]
+    """Return a row of texts for each metric: its name, A, B and B - A with their intervals.
+
+    And how many were counted, where that is told. "none" stands where there was nothing to count.
+    """
+    rows = []
+    for name in metrics | others:
+        cells = []
+        for metric in (metrics.get(name), others.get(name)):
+            text = f"{metric['value']:.3f} {interval_text(metric)}".rstrip() if metric else "none"
+            cells.append(f"{text} of {metric['count']:,}" if metric and "count" in metric else text)
+        change = differences.get(name)
+        text = f"{change['value']:+.3f} {interval_text(change, '+.3f')}" if change else ""
+        rows.append([label(name), *cells, text])
+    return rows
 
 
 def interval_text(metric, form=".3f"):
-    """Return the interval of a metric as text."""
+    """Return the interval of a metric as text, empty without one."""
+    if "interval" not in metric:
+        return ""
     low, high = metric["interval"]
     return f"[{low:{form}}, {high:{form}}]"
 
@@ -366,7 +372,8 @@ def report_tables(report):
         if others:
             # Of pixels without the thresholds, which may differ; the protocol has both
             definitions = [
-                DEFINITIONS.get(name, metrics[name]["definition"]) for name in differences
+                DEFINITIONS.get(name, metric["definition"])
+                for name, metric in (metrics | others).items()
             ]
             rows = comparison_rows(metrics, others, differences)
             rows = [[*row, text] for row, text in zip(rows, definitions, strict=True)]
@@ -380,7 +387,7 @@ def report_tables(report):
                     [
                         label(name),
                         f"{m['value']:.3f}",
-                        interval_text(m)[1:-1] if "interval" in m else "",
+                        interval_text(m)[1:-1],
                         *([f"{m['count']:,}"] if key == "polyps" else []),
                         m["definition"],
                     ]

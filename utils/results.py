@@ -1,9 +1,10 @@
 """The folder of results: it holds those of one run, and a list of what that run wrote."""
 
+import errno
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from utils.files import (
@@ -82,44 +83,58 @@ class Results:
                     " the last run's; move it away, or choose another place with"
                     f" --results{in_all(len(changed))}"
                 )
+            for name in names:
+                if (self.folder / name).is_dir():
+                    problem = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                    raise cannot_write(self.folder / name, problem)
             shutil.rmtree(self.part, ignore_errors=True)  # of a run that was killed
+            try:
+                self.part.mkdir()
+            except OSError as error:
+                raise cannot_write(self.folder, error) from error
             try:
                 yield
                 try:
-                    if self.written:
-                        self.take_place()
+                    replaced, strangers = self.take_place() if self.written else (0, ())
                 except OSError as error:
                     raise cannot_write(self.folder, error) from error
             finally:
                 shutil.rmtree(self.part, ignore_errors=True)
-
-    def take_place(self):
-        """Let what was written take the place of the earlier run's results."""
-        earlier, names = self.unchanged(), {name for _, name in self.written}
-        ours = [json.dumps(line) + "\n" for line in sorted(self.written)]
-        if (self.folder / LIST).exists():
-            # Both lists, until all is in place: no interruption leaves a file that is not listed
-            earlier_list = read_file(self.folder / LIST, MAX_LIST).decode(errors="replace")
-            self.save_list([*earlier_list.splitlines(True), *ours])
-        else:
-            self.save_list(ours)
-        for name in earlier:
-            path = self.folder / name
-            path.unlink()
-            while (path := path.parent) != self.folder and not any(path.iterdir()):
-                path.rmdir()
-        for name in sorted(names):
-            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self.part / name, self.folder / name)
-        self.save_list(ours)
-        strangers = self.held() - names
-        if earlier:
-            print(f"{self.folder}: {len(earlier):,} of an earlier run's files are replaced")
+        if replaced:
+            print(f"{self.folder}: {replaced:,} of an earlier run's files are replaced")
         if strangers:
             print(
                 f"Beware: {self.folder / min(strangers)} stays, but is none of this run's"
                 f" results{in_all(len(strangers))}"
             )
+
+    def take_place(self):
+        """Let what was written take the place of the earlier run's results.
+
+        Returns how many those were, and the set of results that stay and are of neither run. What
+        was changed since this run began is such a one.
+        """
+        earlier = self.unchanged()
+        changed = self.held() - set(earlier)
+        lines = sorted(line for line in self.written if line[1] not in changed)
+        names, ours = [name for _, name in lines], [json.dumps(line) + "\n" for line in lines]
+        if (self.folder / LIST).exists():
+            # Both lists, until all is in place: no kill leaves a file that is not listed
+            earlier_list = read_file(self.folder / LIST, MAX_LIST).decode(errors="replace")
+            self.save_list([*earlier_list.splitlines(True), *ours])
+        else:
+            self.save_list(ours)
+        for name in names:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(self.part / name, self.folder / name)  # a folder may be a link elsewhere
+        for name in set(earlier) - set(names):
+            path = self.folder / name
+            path.unlink()
+            with suppress(OSError):  # of one that holds something, or is a link
+                while (path := path.parent) != self.folder:
+                    path.rmdir()
+        self.save_list(ours)
+        return len(earlier), self.held() - set(names)
 
     def save_list(self, lines):
         """Write the list; lines: of JSON, each with its end."""

@@ -70,14 +70,21 @@ def read_list(file):
     named = [line for line in lines if line.strip()]
     paths, missing = [], []
     for path in named:
-        if os.path.exists(path):
+        if os.path.isfile(path) or os.path.isdir(path):
             paths.append(path)
         else:
-            missing.append(InputError(f"{path}: there is no such file"))
+            missing.append(no_file(path))
     if not paths:
-        what = f"{named[0]} and all others in it are missing" if named else "names no picture"
+        what = f"names nothing that is there, such as {named[0]}" if named else "names no picture"
         raise InputError(f"{file}: {what}; it takes the path of one in each line")
     return paths, missing
+
+
+def no_file(path):
+    """Return the InputError for a path that is neither a file nor a folder."""
+    if "://" in path:
+        return InputError(f"{path}: is an address; download it, and name the file")
+    return InputError(f"{path}: there is no such file")
 
 
 def find_files(paths, results):
@@ -89,25 +96,24 @@ def find_files(paths, results):
     there that are no pictures by their suffix. Raises InputError for an address, a file that is
     missing, a folder without pictures, and two files of one name.
     """
-    files, tops, others = {}, [], []
+    files, tops, others = {}, [], {}
     for path in paths:
-        if "://" in path:
-            raise InputError(f"{path}: is an address; download it, and name the file")
         if os.path.isdir(path):
             below = files_below(path, results)
             found = [file for file in below if is_shown(file)]
-            others += [file for file in below if not is_shown(file)]
+            others |= {os.path.abspath(file): file for file in below if not is_shown(file)}
             if not found:
                 raise InputError(f"{path}: holds no picture and no film that OpenCV reads")
         elif os.path.isfile(path):
             found = [path]
         else:
-            raise InputError(f"{path}: there is no such file")
+            raise no_file(path)
         tops.append(os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path)))
         files |= {os.path.abspath(file): Path(file) for file in found}
-    if others:
-        first = one_line(others[0])
-        print(f"{first}: left out, no picture or film by its suffix{in_all(len(others))}")
+    left_out = [file for path, file in others.items() if path not in files]  # nor named itself
+    if left_out:
+        first = one_line(left_out[0])
+        print(f"{first}: left out, no picture or film by its suffix{in_all(len(left_out))}")
     try:
         top = os.path.commonpath(tops)
     except ValueError as error:  # Windows's
@@ -160,8 +166,8 @@ def in_order(pool, function, items, ahead):
         begun.append(pool.submit(function, item))
         while len(begun) > allowed:
             result = begun.popleft().result()
-            pixels = result[0].size // 3 if result else 0
-            allowed = max(1, min(ahead, BATCH_PIXELS // max(1, pixels)))
+            if result:
+                allowed = max(1, min(ahead, BATCH_PIXELS // (result[0].size // 3)))
             yield result
     while begun:
         yield begun.popleft().result()
