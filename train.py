@@ -310,11 +310,8 @@ def train(settings, arguments, machine, strategy):
     begin(folder, settings, machine, arguments.fresh)
     rows = read_history(folder / "history.csv")
     if rows:
-        try:
-            load_unet(folder / "unet.keras")
-        except ValueError as error:
-            problem, _, _ = str(error).rpartition("; ")
-            raise InputError(f"{problem}; --fresh begins anew") from error
+        with input_errors():
+            load_unet(folder / "unet.keras", way_out="--fresh begins anew")
     dice_weight = settings["bce_dice_weight"]
     check_data = partial(check_unchanged, arguments.data, settings["data_sha256"])
     losses = {"bce": add_dice_loss(dice_weight), "dice": dice_loss}
