@@ -306,7 +306,8 @@ def choose_threshold(arguments):
                 " and may have seen its validation split; name its own with --data"
             )
         networks = Networks(folders, [config], hash_weights(folders), None)
-        _, (predict,), size, precision = load_predictors([networks], pictures, arguments.tta)
+        loaded = load_predictors([networks], pictures, arguments.tta)
+        (networks,), (predict,), size, precision = loaded
         rows, curve = score_thresholds(predict, pictures, size)
         temperature = fit_temperature(curve)
         images = len(pictures.names)

@@ -457,3 +457,11 @@ def test_the_real_archive_by_default_and_regrouped(tmp_path):
     assert all(len(set(split[groups == group])) == 1 for group in groups)
     counts = [(split == name).sum() for name in SPLITS]
     assert counts == pytest.approx([720, 80, 200], abs=3)
+
+
+@pytest.mark.parametrize("line", [["--fold", "9"], ["--fold", "-1"], ["--fold", "5", "--regroup"]])
+def test_a_fold_that_there_will_not_be_is_refused_before_the_download(line, monkeypatch):
+    monkeypatch.setattr(data, "download_archive", lambda *_: pytest.fail("it downloads"))
+    monkeypatch.setattr("sys.argv", ["data_preprocessing.py", *line])
+    with pytest.raises(InputError, match=f"^--fold {line[1]}: .* folds 0"):
+        data.main()

@@ -17,6 +17,8 @@ from utils.files import (
     fail,
     lock_folder,
     one_line,
+    read_file,
+    read_whole,
     reading,
     replace_files,
     write_beside,
@@ -399,3 +401,18 @@ def test_scripts_are_run_without_a_network():
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 99
     assert "no script but the download" in done.stderr
+
+
+def test_no_more_is_read_of_a_file_than_it_may_hold(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(bytes(1000))
+    assert read_file(path, 1000) == bytes(1000)
+    with pytest.raises(InputError, match=r"list\.txt: File too large"):
+        read_file(path, 999)
+    with pytest.raises(InputError, match="/dev/zero: File too large"):
+        read_file("/dev/zero", 3_000_000)
+    with (
+        pytest.raises(InputError, match=r"zero: cannot be read \(File too large\); mend it"),
+        reading("/dev/zero", "mend it"),
+    ):
+        read_whole("/dev/zero", 3_000_000)

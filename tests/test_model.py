@@ -304,3 +304,12 @@ def test_the_script_prints_the_summary_and_draws_the_network(tmp_path):
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "31,031,745" in done.stdout
     assert (tmp_path / "docs/architecture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_network_that_cannot_be_loaded_is_named_with_the_way_out(tmp_path):
+    path = tmp_path / "unet.keras"
+    path.write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"unet\.keras: not a model .*; train it again"):
+        unet.load_unet(path)
+    with pytest.raises(ValueError, match=r"unet\.keras: not a model that Keras can load; mend it$"):
+        unet.load_unet(path, way_out="mend it")
