@@ -25,11 +25,12 @@ In results/, where they replace those of an earlier run, scores leave
     worst.png             the twelve worst, and what they have in common
     index.html            a page of all these and, from gallery/, of every picture
 
-and own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, pictures.csv with a row for each
-polyp, and for films films/NAME.mp4 and .csv. A picture or film that cannot be read is named, the
-others are done, and the exit status is 1. As long as checkpoints/ holds no network of your own, the
-one that comes with these scripts is taken. --thresholds prints a table and leaves thresholds.json
-in the network's folder, which THRESHOLD = "validation" below reads.
+own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, probabilities/NAME.png if asked for, and
+pictures.csv with a row for each polyp, films films/NAME.mp4 and .csv, and each run written.jsonl,
+the list of all these. A picture or film that cannot be read is named, the others are done, and the
+exit status is 1. As long as checkpoints/ holds no network of your own, the one that comes with
+these scripts is taken. --thresholds prints a table and leaves thresholds.json in the network's
+folder, which THRESHOLD = "validation" below reads.
 """
 
 import argparse
@@ -399,10 +400,10 @@ def parse_arguments():
         help="your own, films too",
     )
     parser.add_argument(
-        "--list", type=named_path, metavar="FILE", help="of their paths, one a line; - for stdin"
+        "--list", type=named_path, metavar="FILE", help="names them, a path a line; - for stdin"
     )
     parser.add_argument(
-        "--probabilities", action="store_true", help="leave those of your own pictures too"
+        "--probabilities", action="store_true", help="write those of your own pictures too, as PNG"
     )
     show = {"type": named_path, "metavar": "DIR", "help": "default: %(default)s"}
     parser.add_argument("--data", default=DATA_DIR, **show)
@@ -410,7 +411,7 @@ def parse_arguments():
     parser.add_argument(
         "--images", type=named_path, metavar="DIR", help="labelled, with --masks; not prepared"
     )
-    parser.add_argument("--masks", type=named_path, metavar="DIR", help="of the pictures' names")
+    parser.add_argument("--masks", type=named_path, metavar="DIR", help="with the same file names")
     parser.add_argument(
         "--archive", type=named_path, metavar="FILE", help="a zip of such pictures and masks"
     )

@@ -1,4 +1,4 @@
-"""Train the U-Net: first on binary cross-entropy, then on Dice loss.
+"""Train the U-Net: first on binary cross-entropy with Dice loss, then on Dice loss alone.
 
     python train.py                 the network of 16 filters: half an hour on two cores
     python train.py --filters 64    the original's width: for a GPU, or a patient machine
@@ -52,7 +52,7 @@ THRESHOLD = 0.5  # of the validation Dice: a pixel is called polyp from this pro
 PRECISION = "auto"  # bfloat16 where the hardware is made for it; or "float32", "mixed_bfloat16"
 SEED = 42
 
-# The network: 64 filters of the first block, as in the original, take ten times as long
+# The network: 64 filters of the first block, as in the original, take twelve times as long
 FILTERS = 16
 STANDARDIZED = True  # 3x3 kernels while it trains, see StandardizedConv2D
 
@@ -507,8 +507,8 @@ def parse_arguments():
 
 def main():
     """Train with the constants above and the command line's changes to them."""
-    check_constants()
     arguments = parse_arguments()
+    check_constants()
     summary, folder = load_summary(arguments.data), Path(arguments.checkpoints)
     check_masks(summary, arguments.data)
     settings = collect_settings(arguments, summary)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shell import ROOT, TINY, make_pair, run_script
-from utils.pictures import save_image
+from utils.pictures import cv2
 
 # Every Python that a test starts loads tests/offline/sitecustomize.py first, which ends it where it
 # turns to the network
@@ -24,8 +24,8 @@ def folders(tmp_path):
         folder.mkdir()
     for number in range(20):
         picture, mask = make_pair(number)
-        save_image(images / f"{number:02d}.png", picture[..., ::-1])
-        save_image(masks / f"{number:02d}.png", mask)
+        for folder, image in ((images, picture[..., ::-1]), (masks, mask)):
+            (folder / f"{number:02d}.png").write_bytes(cv2.imencode(".png", image)[1])
     return images, masks
 
 

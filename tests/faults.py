@@ -2,7 +2,6 @@
 
     python tests/faults.py                          60 cases
     python tests/faults.py --cases 1000 --seed 7    others, for an hour or two
-
     python tests/faults.py --faults kill            of one kind alone
 
 Each case lets a command meet one fault, on drawn pictures of 32 x 32 and a network of one filter:

@@ -120,7 +120,7 @@ def test_no_more_than_a_batch_is_decoded_ahead(tmp_path):
 
 
 def test_a_batch_ends_when_its_masks_have_enough_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.labelled.BATCH_PIXELS", 40 * 40 * 2 * os.cpu_count())
+    monkeypatch.setattr("utils.labelled.MASK_PIXELS", 40 * 40 * 2 * os.cpu_count())
 
     def decode(name):
         return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)

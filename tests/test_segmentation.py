@@ -21,8 +21,8 @@ from utils.films import FilmError, segment_film
 from utils.pictures import reduce_pair
 from utils.results import Results
 from utils.segmentation import (
-    BATCH_PIXELS,
     COLUMNS,
+    PICTURE_PIXELS,
     find_files,
     in_batches,
     in_order,
@@ -148,7 +148,7 @@ def test_reading_ahead_is_bounded_and_in_order():
 
 def test_of_large_pictures_few_are_read_ahead():
     begun, taken = [], 0
-    large = np.broadcast_to(np.uint8(0), (BATCH_PIXELS // 1000, 1000, 3))
+    large = np.broadcast_to(np.uint8(0), (PICTURE_PIXELS // 1000, 1000, 3))
     with ThreadPoolExecutor(4) as pool:
         for _ in in_order(pool, lambda n: begun.append(n) or (large, n), range(20), 6):
             taken += 1
@@ -167,7 +167,7 @@ def test_of_large_pictures_few_are_read_ahead():
 
 
 def test_a_batch_is_bounded_by_its_pictures_and_by_its_pixels():
-    small, large = np.zeros((2, 2, 3), np.uint8), np.zeros((BATCH_PIXELS // 64, 32, 3), np.uint8)
+    small, large = np.zeros((2, 2, 3), np.uint8), np.zeros((PICTURE_PIXELS // 64, 32, 3), np.uint8)
     batches = in_batches(([small]) * 5 + [[large]] * 3, 4)
     assert [len(batch) for batch in batches] == [4, 3, 1]
 

@@ -12,7 +12,7 @@ from utils.pictures import border_fraction, reduce_pair
 from utils.scenes import group_scenes, sift_features
 from utils.sources import mask_doubts, watch_decoders
 
-BATCH_PIXELS = 1 << 25  # of a batch's masks at their own size, which are kept beside it
+MASK_PIXELS = 1 << 25  # of a batch's masks at their own size, which are kept beside it
 
 
 class Batch(NamedTuple):
@@ -122,7 +122,7 @@ class SourcePictures:
         """Take any size: pairs are reduced to it as they are read."""
 
     def batches(self, size, count):
-        """Yield all pictures as Batches of at most `count`, and of about BATCH_PIXELS pixels."""
+        """Yield all pictures as Batches of at most `count`, and of about MASK_PIXELS pixels."""
 
         def work(name):
             picture, mask = self.pairs_of_source.decode(name)
@@ -133,7 +133,7 @@ class SourcePictures:
         while begin < len(self.names):
             # A batch alone, since all that is decoded ahead of the network would pile up
             read = []
-            while len(read) < count and sum(mask.size for *_, mask, _ in read) < BATCH_PIXELS:
+            while len(read) < count and sum(mask.size for *_, mask, _ in read) < MASK_PIXELS:
                 names = self.names[begin:][: min(most, count - len(read))]
                 if not names:
                     break

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from utils import MAX_PIXELS
-from utils.files import InputError, hold_back_stderr, read_file
+from utils.files import InputError, Progress, hold_back_stderr, read_file
 
 PICTURE_SUFFIXES = {
     *(".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -74,11 +74,6 @@ def check_bytes(size, file):
         )
 
 
-def save_image(path, image):
-    """Write an image, grey or BGR as OpenCV wants it, as PNG."""
-    path.write_bytes(cv2.imencode(".png", image)[1])
-
-
 def decode_image(data, file, flags):
     """Decode the bytes of a picture with OpenCV's `flags`.
 
@@ -129,11 +124,19 @@ def tells_damage(held_back):
     return any(words in held_back for words in JPEG_DAMAGE)
 
 
-def is_damaged(data, file):
-    """Tell whether libjpeg complains of a picture that is decoded. Not for threads."""
-    with hold_back_stderr() as held_back:
-        decode_image(data, file, GREY)
-        return tells_damage(held_back())
+def damaged_files(files, count):
+    """Return the paths of pictures that libjpeg complains of, decoded one by one. Not for threads.
+
+    files: paths and bytes of `count` pictures. libjpeg does not say which one it means.
+    """
+    progress, damaged = Progress("looking for the damaged JPEG, files", count), []
+    for file, data in files:
+        with hold_back_stderr() as held_back:
+            decode_image(data, file, GREY)
+            if tells_damage(held_back()):
+                damaged.append(file)
+        progress.advance()
+    return damaged
 
 
 def decode_pair(picture_data, mask_data, picture_file, mask_file, convention=PLAIN):

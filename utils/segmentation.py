@@ -23,8 +23,8 @@ from utils.files import (
     read_file,
 )
 from utils.pictures import (
+    damaged_files,
     decode_image,
-    is_damaged,
     is_picture,
     read_bytes,
     reduce_picture,
@@ -38,7 +38,7 @@ FILM_SUFFIXES = {
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
     *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
 }
-BATCH_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
+PICTURE_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
 LARGE = 1 << 22  # pixels of a picture from which on one alone is finished at a time
 ONE_LARGE = threading.Lock()
 
@@ -103,7 +103,7 @@ def find_files(paths, results):
             found = [file for file in below if is_shown(file)]
             others |= {os.path.abspath(file): file for file in below if not is_shown(file)}
             if not found:
-                raise InputError(f"{path}: holds no picture and no film that OpenCV reads")
+                raise InputError(f"{path}: holds no picture and no film of a known format")
         elif os.path.isfile(path):
             found = [path]
         else:
@@ -158,7 +158,7 @@ def is_shown(path):
 def in_order(pool, function, items, ahead):
     """Yield `function(item)` of each item, in order, by a pool that works ahead.
 
-    It is up to `ahead` items in front, but no further than about BATCH_PIXELS, if pictures are as
+    It is up to `ahead` items in front, but no further than about PICTURE_PIXELS, if pictures are as
     large as the last: `function` returns tuples that begin with one, or None.
     """
     begun, allowed = deque(), 1
@@ -167,14 +167,14 @@ def in_order(pool, function, items, ahead):
         while len(begun) > allowed:
             result = begun.popleft().result()
             if result:
-                allowed = max(1, min(ahead, BATCH_PIXELS // (result[0].size // 3)))
+                allowed = max(1, min(ahead, PICTURE_PIXELS // (result[0].size // 3)))
             yield result
     while begun:
         yield begun.popleft().result()
 
 
 def in_batches(pictures, count):
-    """Yield lists of at most `count` pictures, and of about BATCH_PIXELS pixels.
+    """Yield lists of at most `count` pictures, and of about PICTURE_PIXELS pixels.
 
     pictures: tuples that begin with (height, width, 3) uint8.
     """
@@ -182,7 +182,7 @@ def in_batches(pictures, count):
     for picture in pictures:
         batch.append(picture)
         pixels += picture[0].size // 3
-        if len(batch) == count or pixels >= BATCH_PIXELS:
+        if len(batch) == count or pixels >= PICTURE_PIXELS:
             yield batch
             batch, pixels = [], 0
     if batch:
@@ -306,12 +306,9 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
         damaged = tells_damage(held_back())
     if damaged:
         whole = sorted(set(files.values()) - set(failures))
-        progress = Progress("looking for the damaged JPEG, pictures", len(whole))
-        for file in whole:  # once more, one by one: libjpeg does not say which one it means
-            if is_damaged(read_bytes(file), file):
-                problem = "a damaged JPEG; its mask is that of the part that is there; replace it"
-                failures[file] = InputError(f"{file}: {problem}")
-            progress.advance()
+        problem = "a damaged JPEG; its mask is that of the part that is there; replace it"
+        for file in damaged_files(((file, read_bytes(file)) for file in whole), len(whole)):
+            failures[file] = InputError(f"{file}: {problem}")
     return done, without, [failures[file] for file in sorted(failures)]
 
 

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.files import InputError, Progress, file_sha256, hold_back_stderr, in_all
+from utils.files import InputError, file_sha256, hold_back_stderr, in_all
 from utils.pictures import (
     PLAIN,
     MaskConvention,
     check_bytes,
+    damaged_files,
     decode_pair,
-    is_damaged,
     is_picture,
     read_bytes,
     tells_damage,
@@ -76,10 +76,8 @@ def watch_decoders(source, names):
         yield
         damaged = tells_damage(held_back())
     if damaged:
-        progress, files = Progress("looking for the damaged JPEG, pairs", len(names)), []
-        for name in names:
-            files += [file for file, data in source.read(name) if is_damaged(data, file)]
-            progress.advance()
+        read = (file for name in names for file in source.read(name))
+        files = damaged_files(read, 2 * len(names))
         raise InputError(
             f"{files[0]}: a damaged JPEG, only a part of it is there; replace or remove it"
             + in_all(len(files))
@@ -159,7 +157,7 @@ def folder_source(images, masks, convention=PLAIN):
         except OSError as error:
             raise InputError(f"{folder}: {error.strerror}; name a folder of pictures") from error
         if not entries:
-            raise InputError(f"{folder}: holds no picture that OpenCV reads")
+            raise InputError(f"{folder}: holds no picture of a known format")
         files.append(entries)
     return paired_source(f"{images} and {masks}", *files, read_bytes, convention)
 
@@ -262,7 +260,9 @@ def add_mask_arguments(parser):
         type=grey_or_colour,
         help="the value that is polyp, such as 38, or its colour, such as 255,0,0",
     )
-    group.add_argument("--mask-inverted", action="store_true", help="that is what is no polyp")
+    group.add_argument(
+        "--mask-inverted", action="store_true", help="that value, or white, is what is not polyp"
+    )
     group.add_argument(
         "--mask-resize", action="store_true", help="bring smaller and larger ones to the picture's"
     )
