@@ -54,7 +54,7 @@ from utils.files import (
     run,
 )
 from utils.metrics import image_scores, pooled_scores
-from utils.pictures import border_fraction, reduce_pair
+from utils.pictures import DECODERS, border_fraction, reduce_pair
 from utils.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
 from utils.sources import (
     Source,
@@ -163,7 +163,7 @@ def write_arrays(source, folder, describe):
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
         with watch_decoders(source, source.names):
-            for picture, mask, size, described in parallel(work, source.names):
+            for picture, mask, size, described in parallel(work, source.names, DECODERS):
                 images.write(picture.tobytes())
                 masks.write(mask.tobytes())
                 sizes.append(size)

@@ -70,7 +70,7 @@ def test_a_data_set_is_what_the_readme_says(folders, tmp_path):
 
 def test_the_number_of_threads_changes_nothing(folders, tmp_path, monkeypatch):
     for threads in (1, 5):
-        monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr(data, "DECODERS", threads)
         data.prepare(folder_source(*folders), tmp_path / f"{threads}")
     assert contents(tmp_path / "1") == contents(tmp_path / "5")
 

@@ -11,7 +11,7 @@ from utils.dataset import SPLIT_COLUMNS
 from utils.demo import draw_demo_pair
 from utils.files import InputError, parallel
 from utils.labelled import PreparedPictures, SourcePictures
-from utils.pictures import MaskConvention, reduce_pair
+from utils.pictures import DECODERS, MaskConvention, reduce_pair
 from utils.sources import Source
 
 NAMES = [f"demo_{number:03d}" for number in range(5)]
@@ -120,15 +120,15 @@ def test_no_more_than_a_batch_is_decoded_ahead(tmp_path):
 
 
 def test_a_batch_ends_when_its_masks_have_enough_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.labelled.MASK_PIXELS", 40 * 40 * 2 * os.cpu_count())
+    monkeypatch.setattr("utils.labelled.MASK_PIXELS", 40 * 40 * 2 * DECODERS)
 
     def decode(name):
         return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
 
-    names = [f"{number:03d}" for number in range(5 * os.cpu_count())]
+    names = [f"{number:03d}" for number in range(5 * DECODERS)]
     pictures = SourcePictures(source_of(names, decode), 4, 0.5, tmp_path)
     sizes = [len(batch.images) for batch in pictures.batches(16, 1000)]
-    assert sizes == [2 * os.cpu_count()] * 2 + [os.cpu_count()]
+    assert sizes == [2 * DECODERS] * 2 + [DECODERS]
 
 
 def test_pictures_of_the_names_that_are_trained_on_are_warned_of(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from utils.files import Progress, parallel
 from utils.metrics import confusion_counts
-from utils.pictures import HALF
+from utils.pictures import DECODERS, HALF
 from utils.scenes import fit_similarity, scene_pairs, sift_features
 
 # Laid on each other, two pictures whose fine detail correlates so much are the same frame. In
@@ -43,7 +43,7 @@ def doubled_frames(names, decode, min_inliers):
     `scene_pairs` counts them, before two pictures are laid on each other.
     """
     features, progress = [], Progress("pictures", len(names))
-    for described in parallel(lambda name: sift_features(decode(name)[0]), names):
+    for described in parallel(lambda name: sift_features(decode(name)[0]), names, DECODERS):
         features.append(described)
         progress.advance()
 
@@ -64,7 +64,7 @@ def doubled_frames(names, decode, min_inliers):
 
     pairs = scene_pairs(features, min_inliers)
     frames, progress = [], Progress("laying frames on each other, pairs", len(pairs))
-    for frame in parallel(compare, pairs):
+    for frame in parallel(compare, pairs, DECODERS):
         if frame:
             frames.append(frame)
         progress.advance()

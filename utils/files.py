@@ -339,10 +339,10 @@ class Progress:
             self.open = False
 
 
-def parallel(function, items):
-    """Yield `function(item)` for each item, in order; all cores work on it, in threads."""
+def parallel(function, items, threads=None):
+    """Yield `function(item)` for each item, in order; all cores, or `threads`, work on it."""
     cv2.setNumThreads(1)  # OpenCV frees the interpreter's lock; its own threads would only collide
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         yield from pool.map(function, items)
 
 

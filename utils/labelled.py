@@ -1,6 +1,5 @@
 """Labelled pictures to score, batch by batch: a split that was prepared, or any source of pairs."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from utils.dataset import load_split, load_summary, read_lines
 from utils.files import InputError, parallel
-from utils.pictures import border_fraction, reduce_pair
+from utils.pictures import DECODERS, border_fraction, reduce_pair
 from utils.scenes import group_scenes, sift_features
 from utils.sources import mask_doubts, watch_decoders
 
@@ -129,7 +128,7 @@ class SourcePictures:
             return *reduce_pair(picture, mask, size), mask, sift_features(picture)
 
         self.features, self.fractions, self.borders = [], [], []
-        begin, most = 0, min(count, os.cpu_count())  # decoded at once
+        begin, most = 0, min(count, DECODERS)  # decoded at once
         while begin < len(self.names):
             # A batch alone, since all that is decoded ahead of the network would pile up
             read = []
@@ -138,7 +137,7 @@ class SourcePictures:
                 if not names:
                     break
                 with watch_decoders(self.pairs_of_source, names):
-                    read += parallel(work, names)
+                    read += parallel(work, names, DECODERS)
                 begin += len(names)
             images, masks, own_masks, features = zip(*read, strict=True)
             self.features += features

@@ -17,6 +17,7 @@ PICTURE_SUFFIXES = {
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 MAX_BYTES = 50_000_000  # of a picture's file; two threads hold a picture's and a mask's each
+DECODERS = 2  # threads that decode pairs: one of MAX_PIXELS takes each of them 350 MB
 MAX_SCANS = 50  # of a progressive JPEG, which usually has 10; each takes as long as a whole picture
 HALF = 128  # a mask's pixel is polyp from this value on
 GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
