@@ -10,10 +10,16 @@ import pytest
 from shell import ROOT, TINY, make_pair, run_script
 from utils.pictures import cv2
 
-# Every Python that a test starts loads tests/offline/sitecustomize.py first, which ends it where it
-# turns to the network
-OFFLINE = [str(ROOT / "tests/offline"), os.environ.get("PYTHONPATH")]
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, OFFLINE))
+
+@pytest.fixture(scope="session", autouse=True)
+def offline():
+    """Let every Python that a test starts end where it turns to the network.
+
+    It loads tests/offline/sitecustomize.py first. pytest's own workers, which have begun by now, do
+    not: they are servers to what is downloaded.
+    """
+    paths = [str(ROOT / "tests/offline"), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 
 
 @pytest.fixture
