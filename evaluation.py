@@ -84,7 +84,6 @@ from utils.metrics import (
     pooled_scores,
     set_scores,
 )
-from utils.polyps import sensitivity_by_size
 from utils.prediction import (
     average_networks,
     average_views,
@@ -235,7 +234,7 @@ def score(arguments):
         table = per_image_table(pictures.names, groups, scored, properties)
         with hold_back_stderr():  # what decoders say again of whole pictures
             save_report(results, report, table)
-            save_figures(results, pictures, scored[0], properties, groups)
+            save_figures(results, pictures, scored[0], properties, groups, report)
             save_gallery(results, report, pictures, table, scored[0].packed)
     print(*format_report(report, seconds), sep="\n")
     if arguments.compare:
@@ -262,10 +261,10 @@ def load_predictors(chosen, pictures, tta):
     return chosen, predictors, sizes[0], precisions[0]
 
 
-def save_figures(results, pictures, scored, properties, groups):
+def save_figures(results, pictures, scored, properties, groups, report):
     """Save the figures of one prediction of labelled pictures.
 
-    scored: the Scored of it; properties, groups: of the pictures.
+    scored: the Scored of it; properties, groups: of the pictures; report: as from `make_report`.
     """
     counts, title, threshold = scored.counts, pictures.title, scored.threshold
     dice, fractions, pooled = (
@@ -283,7 +282,7 @@ def save_figures(results, pictures, scored, properties, groups):
     with results.write("dice_by_size.png") as beside:
         save_dice_by_size(beside, dice, fractions, threshold, title)
     with results.write("sensitivity_by_size.png") as beside:
-        save_sensitivity_by_size(beside, sensitivity_by_size(scored.regions, groups), title)
+        save_sensitivity_by_size(beside, report["polyps_by_size"], title)
     with results.write("reliability.png") as beside:
         histograms = (sum(histograms) for histograms, _ in (scored.plain, scored.divided))
         save_reliability(beside, *histograms, scored.temperature, title)
@@ -310,11 +309,10 @@ def choose_threshold(arguments):
         loaded = load_predictors([networks], pictures, arguments.tta)
         (networks,), (predict,), size, precision = loaded
         rows, curve = score_thresholds(predict, pictures, size)
-        temperature = fit_temperature(curve)
-        images = len(pictures.names)
+        temperature, images = fit_temperature(curve), len(pictures.names)
         best = store_threshold(networks, arguments.tta, images, rows, temperature)
     print(
-        f"{pictures.title}: {len(pictures.names):,} images, pixels pooled but for Dice per image;"
+        f"{pictures.title}: {images:,} images, pixels pooled but for Dice per image;"
         f" in {precision}",
         *format_thresholds(rows),
         f"{folders[0] / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"

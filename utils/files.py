@@ -267,6 +267,14 @@ def open_lock(folder):
     return None
 
 
+def refuse_folders(folder, names):
+    """Raise InputError if a folder stands where one of the files `names` of `folder` is to be."""
+    for name in names:
+        if (folder / name).is_dir():
+            problem = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise cannot_write(folder / name, problem)
+
+
 @contextmanager
 def replace_files(folder, names):
     """Yield an empty folder; what the block puts there replaces the files `names` of `folder`.
@@ -285,10 +293,7 @@ def replace_files(folder, names):
                 raise InputError(
                     f"{folder}: holds other files than a data set; choose another folder"
                 )
-            for name in names:
-                if (folder / name).is_dir():
-                    problem = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                    raise cannot_write(folder / name, problem)
+            refuse_folders(folder, names)
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()  # in the folder, which may be a disk of its own
             try:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.intervals import Metric, bootstrap_ratios, interval, rate_extremes, share_extremes
+from utils.intervals import Metric, bootstrap_ratios, describe, rate_extremes, share_extremes
 
 # Smaller regions, by their part of the picture, are neither polyps nor alarms: those of less than
 # 9 pixels of 128 x 128. In HyperKvasir's masks at the pictures' own size 143 regions are single
@@ -89,37 +89,31 @@ def polyp_metrics(compared, groups):
     scenes. Their count is of polyps, regions called polyp or pictures. A score with nothing to
     count, such as the share found where there are no polyps, is left out.
     """
-    metrics, (polyps, regions) = {}, count_regions(compared)
-    for rule, text in RULES.items():
+    polyps, regions = count_regions(compared)
+    parts, metrics = {}, {}
+    for rule in RULES:
         found, right = matched_regions(compared, rule)
-        parts = {
-            "polyp_sensitivity": (found, polyps),
-            "region_precision": (right, regions),
-            "false_alarms": (regions - right, np.ones(len(groups), int)),
-        }
-        tops, bottoms = (np.transpose(columns) for columns in zip(*parts.values(), strict=True))
-        sampled = bootstrap_ratios(tops, bottoms, groups).T
-        for (name, (top, bottom)), samples in zip(parts.items(), sampled, strict=True):
-            if bottom.any():
-                extremes = rate_extremes if name == "false_alarms" else share_extremes
-                metrics[f"{name}_{rule}"] = Metric(
-                    float(top.sum() / bottom.sum()),
-                    samples,
-                    f"{DEFINITIONS[name]}, by {text}, {SMALLEST}",
-                    int(bottom.sum()),
-                    extremes(count_scenes(groups, bottom)),
-                )
+        parts["polyp_sensitivity", rule] = found, polyps
+        parts["region_precision", rule] = right, regions
+        parts["false_alarms", rule] = regions - right, np.ones(len(groups), int)
+    tops, bottoms = (np.transpose(columns) for columns in zip(*parts.values(), strict=True))
+    sampled = bootstrap_ratios(tops, bottoms, groups).T
+    for ((name, rule), (top, bottom)), samples in zip(parts.items(), sampled, strict=True):
+        if bottom.any():
+            extremes = rate_extremes if name == "false_alarms" else share_extremes
+            metrics[f"{name}_{rule}"] = Metric(
+                float(top.sum() / bottom.sum()),
+                samples,
+                f"{DEFINITIONS[name]}, by {RULES[rule]}, {SMALLEST}",
+                int(bottom.sum()),
+                extremes(len(np.unique(groups[bottom > 0]))),
+            )
     return metrics
 
 
 def matched_regions(compared, rule):
     """Return how many polyps are found, and regions right, in each picture, (2, n) int."""
     return np.array([[side.matched(rule).sum() for side in pair] for pair in compared]).T
-
-
-def count_scenes(groups, counts):
-    """Return how many scenes have something to count; counts: (n,) int, of each picture."""
-    return len(np.unique(groups[counts > 0]))
 
 
 def sensitivity_by_size(compared, groups):
@@ -138,15 +132,11 @@ def sensitivity_by_size(compared, groups):
         ]
         counts, _ = count_regions(these)
         rows.append({"least": least, "below": min(below, 1), "count": int(counts.sum())})
+        metrics = polyp_metrics(these, groups)
         for rule in RULES:
-            share = {"value": None, "interval": None}
-            if counts.any():
-                found, _ = matched_regions(these, rule)
-                value = float(found.sum() / counts.sum())
-                samples = bootstrap_ratios(found[:, None], counts[:, None], groups)
-                extremes = share_extremes(count_scenes(groups, counts))
-                share = {"value": value, "interval": interval(value, samples, extremes)}
-            rows[-1][rule] = share
+            found = metrics.get(f"polyp_sensitivity_{rule}")
+            share = describe(found) if found else {"value": None, "interval": None}
+            rows[-1][rule] = {key: share[key] for key in ("value", "interval")}
     return rows
 
 

@@ -1,8 +1,6 @@
 """The folder of results: it holds those of one run, and a list of what that run wrote."""
 
-import errno
 import json
-import os
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -15,6 +13,7 @@ from utils.files import (
     in_all,
     lock_folder,
     read_file,
+    refuse_folders,
     write_beside,
 )
 
@@ -83,10 +82,7 @@ class Results:
                     " the last run's; move it away, or choose another place with"
                     f" --results{in_all(len(changed))}"
                 )
-            for name in names:
-                if (self.folder / name).is_dir():
-                    problem = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                    raise cannot_write(self.folder / name, problem)
+            refuse_folders(self.folder, names)
             shutil.rmtree(self.part, ignore_errors=True)  # of a run that was killed
             try:
                 self.part.mkdir()
