@@ -143,7 +143,6 @@ run(main, "stopped; go on")
 def test_whoever_stops_a_script_reads_a_line(name, status):
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING, "60"],
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
