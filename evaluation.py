@@ -10,7 +10,8 @@
     python evaluation.py FILM ...                   a film with the outlines of its polyps
 
 --checkpoints A B and --compare C D take the mean of several networks' probabilities, --tta that
-over each picture's flips and turns. The test split is for this alone: nothing was chosen on it.
+over each picture's flips and turns. With --data F G, folders of two folds, A predicts the test
+split of F and B that of G. The test split is for this alone: nothing was chosen on it.
 In results/, where they replace those of an earlier run, scores leave
 
     metrics.json          every score with its definition and interval, and how it came about
@@ -41,7 +42,6 @@ from pathlib import Path
 import numpy as np
 
 from utils.calibration import fit_temperature, scale_probabilities
-from utils.cases import save_predictions, save_worst_images
 from utils.checkpoints import (
     THRESHOLDS_FILE,
     Networks,
@@ -54,15 +54,6 @@ from utils.checkpoints import (
 from utils.constants import check_choice, check_number, check_whole, constant_error
 from utils.dataset import SPLITS
 from utils.devices import describe_machine, start_tensorflow
-from utils.failures import dice_by_property
-from utils.figures import (
-    save_dice_by_size,
-    save_dice_histogram,
-    save_failures,
-    save_precision_recall,
-    save_reliability,
-    save_sensitivity_by_size,
-)
 from utils.files import (
     InputError,
     Progress,
@@ -75,13 +66,10 @@ from utils.files import (
 )
 from utils.films import FilmError, segment_film
 from utils.gallery import gallery_names, save_gallery
-from utils.labelled import PreparedPictures, SourcePictures
+from utils.labelled import FoldPictures, PreparedPictures, SourcePictures
 from utils.metrics import (
     confusion_counts,
     curve_histogram,
-    image_scores,
-    polyp_fractions,
-    pooled_scores,
     set_scores,
 )
 from utils.prediction import (
@@ -100,6 +88,7 @@ from utils.report import (
     save_report,
 )
 from utils.results import OWN_TABLE, SCORES, Results
+from utils.score_figures import save_figures
 from utils.scoring import Scored, score_pictures
 from utils.segmentation import (
     find_files,
@@ -141,12 +130,12 @@ def shipped_checkpoints():
     return Path(__file__).resolve().parent / SHIPPED_CHECKPOINTS
 
 
-def choose_networks(named, tta):
+def choose_networks(named, tta, by_fold=False):
     """Return the Networks of one prediction, before TensorFlow starts.
 
-    named: the folders that the user names, or None; tta: whether views are averaged. Raises
-    InputError for a folder without a network, a damaged config.json, or where a constant asks for
-    what is stored with the network, and nothing is.
+    named: the folders that the user names, or None; tta: whether views are averaged; by_fold: see
+    Networks. Raises InputError for a folder without a network, a damaged config.json, or where a
+    constant asks for what is stored with the network, and nothing is.
     """
     folders = find_checkpoints(named, CHECKPOINTS_DIR, shipped_checkpoints())
     configs, weights = [read_config(folder) for folder in folders], hash_weights(folders)
@@ -161,17 +150,18 @@ def choose_networks(named, tta):
         threshold = THRESHOLD
     elif scaled:  # it was chosen on probabilities as they are: the same pixels are called polyp
         threshold = float(scale_probabilities(threshold, temperature))
-    return Networks(folders, configs, weights, threshold, temperature, scaled)
+    return Networks(folders, configs, weights, threshold, temperature, scaled, by_fold)
 
 
-def load_predictor(networks, tta):
+def load_prediction(networks, tta):
     """Load the Networks of a prediction; TensorFlow has started.
 
     tta: whether to average over each picture's eight views (test-time augmentation). Returns the
-    Networks, chosen anew where a training has replaced one meanwhile; a function from (n, size,
-    size, 3) uint8 pictures to probabilities of polyp, (n, size, size, 1) float32, 0 to 1; that
-    size; and the precision that the networks compute in. Raises InputError for a file that holds no
-    such network, and for networks of several sizes.
+    Networks, chosen anew where a training has replaced one meanwhile; a list of one predictor, or
+    by fold of one for each, which are functions from (n, size, size, 3) uint8 pictures to
+    probabilities of polyp, (n, size, size, 1) float32, 0 to 1; that size; and the precision that
+    the networks compute in. Raises InputError for a file that holds no such network, and for
+    networks of several sizes.
     """
     from model import choose_precision, load_unet
 
@@ -179,21 +169,23 @@ def load_predictor(networks, tta):
     with input_errors():
         loaded = [load_unet(folder / "unet.keras", precision) for folder in folders]
     if hash_weights(folders) != networks.weights:
-        return load_predictor(choose_networks(folders, tta), tta)
+        return load_prediction(choose_networks(folders, tta, networks.by_fold), tta)
     sizes = [network.input_shape[1] for network in loaded]
     for folder, size in zip(folders, sizes, strict=True):
         if size != sizes[0]:
             raise InputError(
                 f"{folder}: its network takes {size} pixels a side, that of {folders[0]}"
-                f" {sizes[0]}; average networks of one size"
+                f" {sizes[0]}; name networks of one size"
             )
     predictors = [
         make_predictor(network, folder / "unet.keras")
         for network, folder in zip(loaded, folders, strict=True)
     ]
-    predict = average_networks(predictors)
-    predict = average_views(predict, BATCH_SIZE) if tta else predict
-    return networks, predict, sizes[0], precision
+    if not networks.by_fold:
+        predictors = [average_networks(predictors)]
+    if tta:
+        predictors = [average_views(predict, BATCH_SIZE) for predict in predictors]
+    return networks, predictors, sizes[0], precision
 
 
 # Labelled pictures
@@ -205,8 +197,10 @@ def choose_pictures(arguments):
         source = folder_source(arguments.images, arguments.masks, mask_convention(arguments))
     elif arguments.archive:
         source = archive_source(arguments.archive, mask_convention(arguments))
+    elif len(arguments.data) > 1:
+        return FoldPictures(arguments.data)
     else:
-        return PreparedPictures(arguments.split or "test", arguments.data)
+        return PreparedPictures(arguments.split or "test", *arguments.data)
     return SourcePictures(source, MIN_INLIERS, MOST_COVERED, SPLITS_PATH)
 
 
@@ -215,14 +209,14 @@ def choose_pictures(arguments):
 
 def score(arguments):
     """Score labelled pictures, compare two predictions if asked to, and leave all in `results`."""
-    tta = arguments.tta
+    tta, by_fold = arguments.tta, len(arguments.data) > 1
     named = [arguments.checkpoints, *([arguments.compare] if arguments.compare else [])]
-    chosen = [choose_networks(folders, tta) for folders in named]
+    chosen = [choose_networks(folders, tta, by_fold) for folders in named]
     pictures = choose_pictures(arguments)
     read = [arguments.images, arguments.masks, arguments.archive]
     results = Results(arguments.results, [path for path in read if path])
     with results.begin([*SCORES, *gallery_names(len(pictures.names))]):
-        chosen, predictors, size, precision = load_predictors(chosen, pictures, tta)
+        chosen, predictors, size, precision = load_predictions(chosen, pictures, tta)
         start = time.monotonic()
         scored = [
             Scored(networks.threshold, networks.temperature, networks.scaled) for networks in chosen
@@ -243,16 +237,18 @@ def score(arguments):
     print(f"Look at {results.folder / 'index.html'}: all pictures and figures{whose}")
 
 
-def load_predictors(chosen, pictures, tta):
-    """Start TensorFlow, and load each of the Networks, see `load_predictor`.
+def load_predictions(chosen, pictures, tta):
+    """Start TensorFlow, and load each of the Networks, see `load_prediction`.
 
-    Returns a list of Networks, that of their predictors, their size and precision.
+    Returns a list of Networks, that of their lists of predictors, their size and precision.
     """
     start_tensorflow()
-    loaded = [load_predictor(networks, tta) for networks in chosen]
+    loaded = [load_prediction(networks, tta) for networks in chosen]
     chosen, predictors, sizes, precisions = map(list, zip(*loaded, strict=True))
     for networks, size in zip(chosen, sizes, strict=True):
         pictures.check_size(size, networks.folders[0])
+        if networks.by_fold:
+            pictures.check_networks(networks)
         if size != sizes[0]:
             raise InputError(
                 f"{networks.folders[0]}: its network takes {size} pixels a side, that of"
@@ -261,53 +257,23 @@ def load_predictors(chosen, pictures, tta):
     return chosen, predictors, sizes[0], precisions[0]
 
 
-def save_figures(results, pictures, scored, properties, groups, report):
-    """Save the figures of one prediction of labelled pictures.
-
-    scored: the Scored of it; properties, groups: of the pictures; report: as from `make_report`.
-    """
-    counts, title, threshold = scored.counts, pictures.title, scored.threshold
-    dice, fractions, pooled = (
-        image_scores(counts)[:, 0],
-        polyp_fractions(counts),
-        pooled_scores(counts),
-    )
-    point = pooled["precision"], pooled["recall"], threshold
-    with results.write("predictions.png") as beside:
-        save_predictions(beside, pictures, scored.packed, dice, threshold)
-    with results.write("precision_recall.png") as beside:
-        save_precision_recall(beside, scored.curve, *point, title)
-    with results.write("dice_histogram.png") as beside:
-        save_dice_histogram(beside, dice, threshold, title)
-    with results.write("dice_by_size.png") as beside:
-        save_dice_by_size(beside, dice, fractions, threshold, title)
-    with results.write("sensitivity_by_size.png") as beside:
-        save_sensitivity_by_size(beside, report["polyps_by_size"], title)
-    with results.write("reliability.png") as beside:
-        histograms = (sum(histograms) for histograms, _ in (scored.plain, scored.divided))
-        save_reliability(beside, *histograms, scored.temperature, title)
-    with results.write("failures.png") as beside:
-        save_failures(beside, dice_by_property(properties, dice, groups), threshold, title)
-    with results.write("worst.png") as beside:
-        save_worst_images(beside, pictures, scored.packed, dice, properties, threshold)
-
-
 def choose_threshold(arguments):
     """Score the validation split over THRESHOLDS, print the table, and store the best."""
     folders = find_checkpoints(arguments.checkpoints, CHECKPOINTS_DIR, shipped_checkpoints())
     if len(folders) > 1:
         raise InputError("--thresholds: is stored with one network; name one with --checkpoints")
-    pictures = PreparedPictures("validation", arguments.data)
+    (data,) = arguments.data
+    pictures = PreparedPictures("validation", data)
     with lock_folder(folders[0]):  # against a training that would replace the network
         config = read_config(folders[0])
         if not pictures.is_trained_on_by(config):
             raise InputError(
-                f"{folders[0]}: was trained on other data or another split than {arguments.data},"
+                f"{folders[0]}: was trained on other data or another split than {data},"
                 " and may have seen its validation split; name its own with --data"
             )
         networks = Networks(folders, [config], hash_weights(folders), None)
-        loaded = load_predictors([networks], pictures, arguments.tta)
-        (networks,), (predict,), size, precision = loaded
+        loaded = load_predictions([networks], pictures, arguments.tta)
+        (networks,), ((predict,),), size, precision = loaded
         rows, curve = score_thresholds(predict, pictures, size)
         temperature, images = fit_temperature(curve), len(pictures.names)
         best = store_threshold(networks, arguments.tta, images, rows, temperature)
@@ -352,7 +318,7 @@ def segment(arguments):
     networks = choose_networks(arguments.checkpoints, arguments.tta)
     with results.begin(result_names(pictures, films, arguments.probabilities)):
         start_tensorflow()
-        networks, predict, size, _ = load_predictor(networks, arguments.tta)
+        networks, (predict,), size, _ = load_prediction(networks, arguments.tta)
         if networks.scaled:
             predict = scale_predictor(predict, networks.temperature)
         how = (predict, size), networks.threshold, BATCH_SIZE, results
@@ -403,18 +369,22 @@ def parse_arguments():
     parser.add_argument(
         "--probabilities", action="store_true", help="write those of your own pictures too, as PNG"
     )
-    show = {"type": named_path, "metavar": "DIR", "help": "default: %(default)s"}
-    parser.add_argument("--data", default=DATA_DIR, **show)
-    parser.add_argument("--split", choices=(*SPLITS, "all"), help="default: test")
+    folder = {"type": named_path, "metavar": "DIR"}
     parser.add_argument(
-        "--images", type=named_path, metavar="DIR", help="labelled, with --masks; not prepared"
+        "--data",
+        nargs="+",
+        default=[DATA_DIR],
+        **folder,
+        help=f"several: folds, each with the network of its place; default: {DATA_DIR}",
     )
-    parser.add_argument("--masks", type=named_path, metavar="DIR", help="with the same file names")
+    parser.add_argument("--split", choices=(*SPLITS, "all"), help="default: test")
+    parser.add_argument("--images", **folder, help="labelled, with --masks; not prepared")
+    parser.add_argument("--masks", **folder, help="with the same file names")
     parser.add_argument(
         "--archive", type=named_path, metavar="FILE", help="a zip of such pictures and masks"
     )
     add_mask_arguments(parser)
-    networks = {"nargs": "+", "action": "extend", "type": named_path, "metavar": "DIR"}
+    networks = folder | {"nargs": "+", "action": "extend"}
     parser.add_argument(
         "--checkpoints",
         **networks,
@@ -428,7 +398,7 @@ def parse_arguments():
     parser.add_argument(
         "--tta", action="store_true", help="average over each picture's flips and quarter turns"
     )
-    parser.add_argument("--results", default=RESULTS_DIR, **show)
+    parser.add_argument("--results", default=RESULTS_DIR, **folder, help="default: %(default)s")
     arguments = parser.parse_args()
     check_combination(parser, arguments)
     return arguments
@@ -438,7 +408,7 @@ def check_combination(parser, arguments):
     """End with a line if the arguments ask for several things at once, or for half of one."""
     given = {name for name, value in vars(arguments).items() if value}
     given -= {"tta", "checkpoints", "results"}
-    given -= {"data"} if arguments.data == DATA_DIR else set()
+    given -= {"data"} if arguments.data == [DATA_DIR] else set()
     given = {name for name in given if not name.startswith("mask_")}
     goes_with = {
         "pictures": {"list", "probabilities"},
@@ -454,7 +424,21 @@ def check_combination(parser, arguments):
             parser.error(f"{kind} and --{odd[0]} do not go together")
     if arguments.probabilities and not (arguments.pictures or arguments.list):
         parser.error("--probabilities: name pictures too; it is for those of your own")
+    if len(arguments.data) > 1:
+        check_folds(parser, arguments)
     check_mask_arguments(parser, arguments)
+
+
+def check_folds(parser, arguments):
+    """End with a line if the arguments ask for more than scores of folds, each by its network."""
+    folds = len(arguments.data)
+    for option in ("split", "thresholds"):
+        if getattr(arguments, option):
+            parser.error(f"--{option}: takes one folder of --data, not {folds}")
+    for option in ("checkpoints", "compare"):
+        count = len(getattr(arguments, option) or [])
+        if count != folds and (count or option == "checkpoints"):
+            parser.error(f"--{option}: name the network of each of {folds} --data, not {count}")
 
 
 def check_constants():

@@ -135,7 +135,7 @@ def main():
     split = load_split("validation", arguments.data)
     chosen = [evaluation.choose_networks([folder], False) for folder in arguments.checkpoints]
     start_tensorflow()
-    predictors = [evaluation.load_predictor(networks, False)[1] for networks in chosen]
+    predictors = [evaluation.load_prediction(networks, False)[1][0] for networks in chosen]
     print(
         f"Dice and F1 of {len(split.names)} validation images of {arguments.data}, by networks in"
     )

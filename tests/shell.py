@@ -101,6 +101,22 @@ def save_data_set(folder, masks, size=16):
     return folder
 
 
+def save_folds(folder, count=2, size=16):
+    """Leave a data set of three pictures a fold, prepared for each fold; return the folders."""
+    rows, folders = range(3 * count), [folder / f"fold{fold}" for fold in range(count)]
+    masks = (make_pictures(len(rows), size, size, 1) < 80).astype(np.uint8)
+    for tested, each in enumerate(folders):
+        save_data_set(each, masks[2:], size)
+        np.save(each / "masks.npy", masks)
+        splits = ["test" if row // 3 == tested else "train" for row in rows]
+        splits[splits.index("train")] = "validation"
+        lines = [f"n{row},{row},{split},{row // 3}" for row, split in enumerate(splits)]
+        (each / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+        summary = json.loads((each / "dataset.json").read_text())
+        (each / "dataset.json").write_text(json.dumps(summary | {"sha256": f"abc{tested}"}))
+    return folders
+
+
 def make_pictures(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 

@@ -13,7 +13,7 @@ import pytest
 
 import evaluation
 from model import build_unet, load_unet
-from shell import make_pictures, read_rows, save_data_set
+from shell import make_pictures, read_rows, save_data_set, save_folds
 from utils.calibration import fit_temperature
 from utils.checkpoints import Networks, hash_weights
 from utils.demo import draw_demo_pair
@@ -71,28 +71,31 @@ def test_an_impossible_batch_size_is_named(value, monkeypatch):
 
 
 def load(folders, tta):
-    return evaluation.load_predictor(Networks(folders, [], hash_weights(folders), 0.5), tta)
+    """Return a function from pictures to the probabilities of networks, and their size."""
+    networks = Networks(folders, [], hash_weights(folders), 0.5)
+    _, (predict,), size, _ = evaluation.load_prediction(networks, tta)
+    return predict, size
 
 
 def test_a_network_that_is_replaced_while_it_is_read_is_read_anew(tmp_path, monkeypatch):
     folder, pictures = save_checkpoint(tmp_path / "a"), make_pictures(1, 16, 16, 3)
     networks = evaluation.choose_networks([folder], tta=False)
     save_checkpoint(folder, seed=1)  # as a training beside it would
-    chosen, predict, *_ = evaluation.load_predictor(networks, tta=False)
+    chosen, (predict,), *_ = evaluation.load_prediction(networks, tta=False)
     assert chosen.weights == hash_weights([folder]) != networks.weights
-    expected = load([folder], tta=False)[1](pictures)
+    expected = load([folder], tta=False)[0](pictures)
     np.testing.assert_array_equal(predict(pictures), expected)
 
 
 def test_several_networks_and_views_are_the_mean_of_all(tmp_path):
     folders = [save_checkpoint(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
     pictures = make_pictures(2, 16, 16, 3)
-    single = [load([folder], tta=True)[1] for folder in folders]
-    _, both, size, _ = load(folders, tta=True)
+    single = [load([folder], tta=True)[0] for folder in folders]
+    both, size = load(folders, tta=True)
     assert size == 16
     expected = np.mean([predict(pictures) for predict in single], axis=0)
     np.testing.assert_allclose(both(pictures), expected, atol=1e-6)
-    plain = load(folders, tta=False)[1]
+    plain = load(folders, tta=False)[0]
     assert np.abs(plain(pictures) - expected).max() > 1e-4
 
 
@@ -200,6 +203,7 @@ class DrawnPictures:
     def __init__(self, images, masks, own_masks=None):
         self.images, self.masks, self.own_masks = images, masks, own_masks
         self.names = [f"n{number}" for number in range(len(images))]
+        self.parts = [self]
 
     def batches(self, size, count):
         for begin in range(0, len(self.names), count):
@@ -225,7 +229,7 @@ def test_pictures_are_scored_at_both_sizes_by_hand():
         mask[:, : mask.shape[1] // 2] = 255
     drawn = DrawnPictures(images, masks, own)
     strict, lenient = scored = [Scored(0.7), Scored(0.2)]
-    properties = score_pictures([redness] * 2, scored, drawn, 8, batch_size=2)
+    properties = score_pictures([[redness]] * 2, scored, drawn, 8, batch_size=2)
     assert np.array(strict.counts).tolist() == [[8, 0, 8, 16]] * 3
     assert np.array(lenient.counts).tolist() == [[16, 0, 0, 16]] * 3
     assert strict.curve.sum() == sum(strict.plain[0])[0].sum() == 3 * 32
@@ -289,10 +293,10 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
     stored = json.loads((folder / "thresholds.json").read_text())
     validation = evaluation.PreparedPictures("validation", data)
     networks = evaluation.choose_networks([folder], tta=False)
-    _, predict, size, _ = evaluation.load_predictor(networks, tta=False)
+    _, (predict,), size, _ = evaluation.load_prediction(networks, tta=False)
     for row in stored["thresholds"]:
         scored = Scored(row["threshold"])
-        score_pictures([predict], [scored], validation, size, 32)
+        score_pictures([[predict]], [scored], validation, size, 32)
         assert row["image_dice"] == image_scores(scored.counts)[:, 0].mean()
     assert stored["temperature"] == fit_temperature(scored.curve)
     assert stored["threshold"] < 0.5  # all of the validation mask is polyp, and the network doubts
@@ -313,6 +317,47 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
     monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data), "--thresholds"])
     with pytest.raises(InputError, match="may have seen its validation split"):
         evaluation.main()
+
+
+def test_folds_are_pooled_each_by_its_own_network(tmp_path, monkeypatch, capsys):
+    """The report of two folds: its metrics are those of all, its folds' those of each alone."""
+    data = [str(folder) for folder in save_folds(tmp_path)]
+    for seed, fold in enumerate("01"):
+        save_checkpoint(tmp_path / fold, seed=seed, data=f"abc{fold}")
+    line = ["evaluation.py", "--data", *data, "--checkpoints"]
+    monkeypatch.setattr("sys.argv", [*line, "1", "0"])
+    with pytest.raises(InputError, match=r"^1: was trained on another fold than .*fold0"):
+        evaluation.main()
+    monkeypatch.setattr("sys.argv", [*line, "0", "1", "--compare", "0", "1"])
+    evaluation.main()
+    out = capsys.readouterr().out
+    report = json.loads(Path("results/metrics.json").read_text())
+    rows = read_rows(Path("results/per_image.csv"))
+    assert [row["name"] for row in rows] == [f"n{number}" for number in range(6)]
+    assert report["trained_on_this_data"] is True
+    assert report["warnings"] == []
+    assert report["compared"]["difference"]["metrics"]["f1"]["value"] == 0
+    assert report["compared"]["folds"] == report["folds"]
+    page = Path("results/index.html").read_text()
+    for fold, each, begin in zip("01", data, (0, 3), strict=True):
+        arguments = ["--data", each, "--checkpoints", fold, "--results", f"alone{fold}"]
+        monkeypatch.setattr("sys.argv", ["evaluation.py", *arguments])
+        evaluation.main()
+        assert read_rows(Path(f"alone{fold}/per_image.csv"))[0]["name"] == f"n{begin}"
+        alone = json.loads(Path(f"alone{fold}/metrics.json").read_text())
+        (its,) = [row for row in report["folds"] if row["data"] == each]
+        assert its["metrics"] == {name: m["value"] for name, m in alone["metrics"].items()}
+        assert (its["checkpoints"], its["images"]) == (fold, 3)
+        assert its["data_sha256"] == alone["data_sha256"]
+        assert each in page
+    scores = np.array([fold["metrics"]["f1"] for fold in report["folds"]])
+    for text, value in (("mean", scores.mean()), ("standard deviation", scores.std(ddof=1))):
+        for lines in (out, Path("results/metrics.md").read_text()):
+            starts = f"{text}  ", f"| {text} |"
+            row = [line for line in lines.splitlines() if line.startswith(starts)]
+            assert f"{value:.3f}" in row[0]
+    dice = np.mean([float(row["dice"]) for row in rows])
+    assert report["metrics"]["image_dice"]["value"] == pytest.approx(dice, abs=1e-5)
 
 
 def test_predictions_of_different_sizes_are_not_compared(tmp_path, monkeypatch):
@@ -339,6 +384,10 @@ def test_predictions_of_different_sizes_are_not_compared(tmp_path, monkeypatch):
         ("--thresholds --compare a", "--thresholds and --compare do not go together"),
         ("a.png --compare a", "PICTURE_OR_FOLDER and --compare do not go together"),
         ("--split valid", "invalid choice"),
+        ("--data a b --split test", "--split: takes one folder of --data, not 2"),
+        ("--data a b --thresholds", "--thresholds: takes one folder of --data, not 2"),
+        ("--data a b", "--checkpoints: name the network of each of 2 --data, not 0"),
+        ("--data a b --checkpoints c d --compare e", "--compare: name the network of each of 2"),
     ],
 )
 def test_arguments_that_do_not_go_together_are_refused(arguments, words, monkeypatch, capsys):

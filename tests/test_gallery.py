@@ -9,8 +9,9 @@ import pytest
 
 from test_cases import DrawnPictures, make_pictures
 from utils.cases import pack_predictions
-from utils.gallery import FIGURES, SIZE_NAMES, gallery_names, save_gallery, size_group
+from utils.gallery import SIZE_NAMES, gallery_names, save_gallery, size_group
 from utils.results import SCORES, Results
+from utils.score_figures import FIGURES
 
 
 @pytest.fixture(autouse=True)

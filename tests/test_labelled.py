@@ -6,11 +6,12 @@ import threading
 import numpy as np
 import pytest
 
-from shell import save_data_set
+from shell import save_data_set, save_folds
+from utils.checkpoints import Networks
 from utils.dataset import SPLIT_COLUMNS
 from utils.demo import draw_demo_pair
 from utils.files import InputError, parallel
-from utils.labelled import PreparedPictures, SourcePictures
+from utils.labelled import FoldPictures, PreparedPictures, SourcePictures
 from utils.pictures import DECODERS, MaskConvention, reduce_pair
 from utils.sources import Source
 
@@ -60,6 +61,40 @@ def test_what_the_network_has_seen_is_said(split, data, words, prepared):
     lines = PreparedPictures(split, prepared).doubts({"NET": config})
     assert len(lines) == (words is not None)
     assert words is None or words in lines[0]
+
+
+def test_folds_are_one_set_of_which_each_tests_its_own(tmp_path):
+    folders = save_folds(tmp_path)
+    pictures = FoldPictures(folders[::-1])
+    assert pictures.names == ["n3", "n4", "n5", "n0", "n1", "n2"]
+    assert pictures.splits() == [str(folders[1])] * 3 + [str(folders[0])] * 3
+    assert pictures.scenes().tolist() == [3, 4, 5, 0, 1, 2]
+    images, masks = pictures.pairs(np.array([4, 0]), 16)
+    np.testing.assert_array_equal(images, np.load(folders[0] / "images.npy")[[1, 3]])
+    np.testing.assert_array_equal(masks, np.load(folders[0] / "masks.npy")[[1, 3]])
+    batches = [list(part.batches(16, 2)) for part in pictures.parts]
+    assert [[len(batch.images) for batch in part] for part in batches] == [[2, 1]] * 2
+    assert str(folders[1]) in pictures.title
+
+    def check(*trained_on):
+        configs = [{"settings": {"data_sha256": data}} for data in trained_on]
+        pictures.check_networks(Networks(["A", "B"], configs, [], 0.5, by_fold=True))
+
+    check("abc1", "abc0")
+    with pytest.raises(InputError, match=r"^A: was trained on another fold than .*fold1, and has"):
+        check("abc0", "abc1")
+    with pytest.raises(InputError, match=r"^B: was trained on another fold than .*fold0, and has"):
+        check("abc1", "abc1")
+
+
+def test_folds_that_test_a_picture_twice_or_are_of_several_data_sets_are_refused(tmp_path):
+    folders = save_folds(tmp_path)
+    with pytest.raises(InputError, match=r"fold0: its test split holds n0, and that of .*fold0"):
+        FoldPictures([folders[0], folders[0]])
+    splits = folders[1] / "splits.csv"
+    splits.write_text(splits.read_text().replace("n1,1,", "n1,9,"))
+    with pytest.raises(InputError, match=r"fold1: holds other pictures, sizes or groups than"):
+        FoldPictures(folders)
 
 
 def doubts_on(source, known_splits, configs=None):

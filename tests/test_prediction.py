@@ -104,13 +104,16 @@ def test_views_are_predicted_in_batches_that_are_no_larger():
 
 
 def test_what_a_prediction_is_says_all_that_is_averaged():
-    def say(count, tta, threshold, **temperature):
-        return describe_prediction(Networks(["a"] * count, [], [], threshold, **temperature), tta)
+    def say(count, tta, threshold, **others):
+        return describe_prediction(Networks(["a"] * count, [], [], threshold, **others), tta)
 
     views = "the 8 flips and quarter turns of each picture"
     assert say(1, False, 0.5) == "a pixel is called polyp if its probability is 0.5 or more"
     assert "probability, the mean over 2 networks, is 0.3 or more" in say(2, False, 0.3)
     assert f"probability, the mean over {views}, is" in say(1, True, 0.5)
+    assert "probability, by the network of its fold, is 0.5" in say(2, False, 0.5, by_fold=True)
+    both = f"probability, by the network of its fold, the mean over {views}, is"
+    assert both in say(2, True, 0.5, by_fold=True)
     assert f"probability, the mean over 3 networks and {views}, is" in say(3, True, 0.5)
     assert "probability is" in say(1, False, 0.5, temperature=2.5)
     scaled = say(1, False, 0.5, temperature=2.5, scaled=True)

@@ -247,8 +247,8 @@ def use_brightness(monkeypatch):
     networks = Networks(["a"], [], [], 0.5)
     monkeypatch.setattr(evaluation, "choose_networks", lambda *_: networks)
     monkeypatch.setattr(evaluation, "start_tensorflow", lambda: None)
-    loaded = networks, brightness, SIZE, "float32"
-    monkeypatch.setattr(evaluation, "load_predictor", lambda *_: loaded)
+    loaded = networks, [brightness], SIZE, "float32"
+    monkeypatch.setattr(evaluation, "load_prediction", lambda *_: loaded)
 
 
 def test_what_a_list_names_and_is_not_there_is_named_and_the_others_are_done(monkeypatch, capsys):

@@ -17,7 +17,8 @@ class Networks(NamedTuple):
     folders: Paths, each with a unet.keras; configs: their config.json, dicts; weights: SHA-256 of
     each unet.keras; threshold: a pixel is called polyp from this probability on; temperature: that
     is stored with the network, None without one; scaled: whether the log-odds of the probabilities
-    are divided by it.
+    are divided by it. by_fold: whether, instead of their mean, each predicts the pictures of its
+    own fold.
     """
 
     folders: list
@@ -26,6 +27,7 @@ class Networks(NamedTuple):
     threshold: float
     temperature: float | None = None
     scaled: bool = False
+    by_fold: bool = False
 
 
 def find_checkpoints(named, own, shipped):
@@ -138,7 +140,7 @@ def stored_choices(folders, configs, weights, tta):
     if len(folders) > 1:
         raise InputError(
             "'validation' for THRESHOLD or TEMPERATURE: they are stored with one network, not with"
-            f" the mean of {len(folders)}; name one, or edit them in evaluation.py"
+            f" {len(folders)} together; name one, or edit them in evaluation.py"
         )
     path = Path(folders[0]) / THRESHOLDS_FILE
     run = f"run python evaluation.py --thresholds --checkpoints {shlex.quote(str(folders[0]))}"

@@ -12,18 +12,7 @@ from utils.figures import BLUE, SKY, YELLOW, encode_jpeg
 from utils.files import parallel
 from utils.polyps import SIZE_ENDS
 from utils.report import report_tables
-
-# Of the figures that may stand in the folder, for those who cannot see them
-FIGURES = {
-    "predictions.png": "Best, median and worst cases: picture, mask, prediction, outlines of both",
-    "precision_recall.png": "Precision against recall over all thresholds",
-    "dice_histogram.png": "How many images have which Dice",
-    "dice_by_size.png": "Dice of each image against the size of its polyp",
-    "sensitivity_by_size.png": "Share of the polyps that are found, by their size",
-    "reliability.png": "How often pixels are polyp, by the probability predicted of them",
-    "failures.png": "Dice of images by what they show",
-    "worst.png": "The worst images, and what they have in common",
-}
+from utils.score_figures import FIGURES
 
 # All that is put in is escaped, or of this module. Without scripts the pictures are there too.
 PAGE = Template("""<!doctype html>

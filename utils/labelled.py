@@ -1,4 +1,4 @@
-"""Labelled pictures to score, batch by batch: a split that was prepared, or any source of pairs."""
+"""Labelled pictures to score, batch by batch: of prepared splits, or of any source of pairs."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -30,11 +30,13 @@ class PreparedPictures:
     """A split of a prepared data set, or all of them together ("all").
 
     title: what the pictures are called; names: in the order of the batches; source, sha256: of the
-    data set. Raises InputError as `load_split` does.
+    data set; parts: those that have each a network of its own. Raises InputError as `load_split`
+    does.
     """
 
     def __init__(self, split, data_dir):
         summary = load_summary(data_dir)
+        self.folder, self.parts = data_dir, [self]
         self.split, self.pairs_of_split = split, load_split(split, data_dir)
         self.names, self.size = self.pairs_of_split.names, summary["image_size"]
         self.source, self.sha256 = summary["source"], summary["sha256"]
@@ -62,6 +64,10 @@ class PreparedPictures:
     def scenes(self):
         """Return the scene of each picture, (n,) int."""
         return self.pairs_of_split.groups
+
+    def groups(self):
+        """Return the scenes of all pictures of the data set, a dict by their names."""
+        return {name: group for _, (name, group, *_) in read_lines(self.splits_path)}
 
     def splits(self):
         """Return the split of each picture, n str."""
@@ -100,6 +106,72 @@ class PreparedPictures:
         return lines
 
 
+class FoldPictures:
+    """The test splits of several folds as one set, of which each fold's network predicts its own.
+
+    folders: of one data set, prepared for each fold. Raises InputError if they are not, or if a
+    picture would be tested twice.
+    """
+
+    def __init__(self, folders):
+        self.parts = [PreparedPictures("test", folder) for folder in folders]
+        first, tested_by = self.parts[0], {}
+        for part in self.parts:
+            if part.size != first.size or part.groups() != first.groups():
+                raise InputError(
+                    f"{part.folder}: holds other pictures, sizes or groups than {first.folder};"
+                    " prepare all folds of one data set alike"
+                )
+            for name in part.names:
+                if name in tested_by:
+                    raise InputError(
+                        f"{part.folder}: its test split holds {name}, and that of {tested_by[name]}"
+                        " does; name each fold once"
+                    )
+                tested_by[name] = part.folder
+        self.split, self.names, self.sha256 = "test", list(tested_by), None
+        self.title = f"test splits of {len(folders)} folds, {folders[0]} to {folders[-1]}"
+        self.source, self.size = first.source, first.size
+        self.places = [(part, row) for part in self.parts for row in range(len(part.names))]
+
+    def check_size(self, size, folder):
+        """Raise InputError unless the network of `folder` takes the size of these pictures."""
+        self.parts[0].check_size(size, folder)
+
+    def check_networks(self, networks):
+        """Raise InputError unless each of the Networks was trained on the fold of its place."""
+        for part, folder, config in zip(
+            self.parts, networks.folders, networks.configs, strict=True
+        ):
+            if not part.is_trained_on_by(config):
+                raise InputError(
+                    f"{folder}: was trained on another fold than {part.folder}, and has seen"
+                    " pictures of its test split; name data and networks in the same order"
+                )
+
+    def pairs(self, rows, size):
+        """Return images and masks of some rows, as in a Batch."""
+        found = [part.pairs([row], size) for part, row in (self.places[row] for row in rows)]
+        images, masks = zip(*found, strict=True)
+        return np.concatenate(images), np.concatenate(masks)
+
+    def scenes(self):
+        """Return the scene of each picture, (n,) int."""
+        return np.concatenate([part.scenes() for part in self.parts])
+
+    def splits(self):
+        """Return the folder of each picture's fold, n str."""
+        return [str(part.folder) for part, _ in self.places]
+
+    def is_trained_on_by(self, config):
+        """Tell by its config.json whether a network was trained on one of the folds."""
+        return any(part.is_trained_on_by(config) for part in self.parts)
+
+    def doubts(self, configs):
+        """Return no lines: `check_networks` leaves none."""
+        return []
+
+
 class SourcePictures:
     """All pairs of a source that was never prepared: decoded in threads, a batch at a time.
 
@@ -109,7 +181,7 @@ class SourcePictures:
     """
 
     def __init__(self, source, min_inliers, most_covered, known_splits):
-        self.pairs_of_source, self.min_inliers = source, min_inliers
+        self.pairs_of_source, self.min_inliers, self.parts = source, min_inliers, [self]
         self.most_covered = most_covered
         self.known_splits = Path(known_splits)
         self.split, self.names = None, source.names

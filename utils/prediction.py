@@ -89,9 +89,11 @@ def describe_prediction(networks, tta):
     networks: see `Networks` in utils/checkpoints.py; tta: whether the VIEWS are averaged.
     """
     count = len(networks.folders)
-    averaged = [f"{count} networks"] if count > 1 else []
+    averaged = [f"{count} networks"] if count > 1 and not networks.by_fold else []
     averaged += [f"the {len(VIEWS)} flips and quarter turns of each picture"] if tta else []
-    mean = f", the mean over {' and '.join(averaged)}," if averaged else ""
+    how = ["by the network of its fold"] if networks.by_fold else []
+    how += [f"the mean over {' and '.join(averaged)}"] if averaged else []
+    how = f", {', '.join(how)}," if how else ""
     scaled = f" scaled by a temperature of {networks.temperature:.3g}" if networks.scaled else ""
     threshold = networks.threshold
-    return f"a pixel is called polyp if its probability{mean}{scaled} is {threshold} or more"
+    return f"a pixel is called polyp if its probability{how}{scaled} is {threshold} or more"

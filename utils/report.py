@@ -119,6 +119,7 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
                 for key, metrics in these.items()
             },
             "polyps_by_size": sensitivity_by_size(prediction.regions, groups),
+            **({"folds": fold_scores(pictures, networks, prediction)} if networks.by_fold else {}),
         }
         for networks, prediction, these in zip(chosen, scored, families, strict=True)
     ]
@@ -146,6 +147,20 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
     if len(chosen) > 1:
         report["compared"] = described[1] | {"difference": compare_families(*families)}
     return report
+
+
+def fold_scores(pictures, networks, prediction):
+    """Return the scores of each fold, a list of dicts of what and how many it is, and its metrics.
+
+    pictures: a FoldPictures; networks: the Networks by fold; prediction: the Scored of all.
+    """
+    rows, begin = [], 0
+    for part, folder in zip(pictures.parts, networks.folders, strict=True):
+        counts = prediction.counts[begin : begin + len(part.names)]
+        begin += len(counts)
+        named = {"data": str(part.folder), "data_sha256": part.sha256, "checkpoints": str(folder)}
+        rows.append({**named, "images": len(counts), "metrics": set_scores(counts)})
+    return rows
 
 
 def per_image_table(names, groups, scored, properties):
@@ -197,10 +212,13 @@ def format_table(metrics):
 
 def format_comparison(metrics, others, differences):
     """Return the metrics of two predictions, A and B, and of B - A, as lines with intervals."""
-    rows = [["", "A", "B", "B - A"], *comparison_rows(metrics, others, differences)]
+    return align([["", "A", "B", "B - A"], *comparison_rows(metrics, others, differences)])
+
+
+def align(rows):
+    """Return rows of texts as lines with columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = (map(str.ljust, row, widths) for row in rows)
-    return ["  ".join(cells).rstrip() for cells in padded]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def label(name):
@@ -255,6 +273,8 @@ def format_report(report, seconds):
             lines += ["", f"{title}:", *format_comparison(metrics, others, differences)]
         elif key != "probabilities":
             lines += ["", f"{title}:", *shown.get(key, format_table)(metrics)]
+    for title, heads, rows in fold_tables(report):
+        lines += ["", f"{title}:", *align([heads, *rows])]
     lines += ["", f"In brackets: {INTERVALS}"]
     return lines + [f"Beware: {line}" for line in report["warnings"]]
 
@@ -394,10 +414,29 @@ def report_tables(report):
                     for name, m in metrics.items()
                 ],
             )
+    yield from fold_tables(report)
     for letter, prediction in predictions_of(report).items():
         title = f"Polyps found{letter}, by their part of the image, at {report['resolution']}"
         heads = ["size", "polyps", *(f"found by {text}" for text in RULES.values())]
         yield title, heads, size_rows(prediction["polyps_by_size"])
+
+
+def fold_tables(report):
+    """Yield the title, the heads and the rows, as texts, of a table of each prediction's folds."""
+    for letter, prediction in predictions_of(report).items():
+        if "folds" in prediction:
+            scores = [list(fold["metrics"].values()) for fold in prediction["folds"]]
+            heads = ["fold", "images", *map(label, prediction["folds"][0]["metrics"])]
+            rows = [
+                [fold["data"], f"{fold['images']:,}", *map("{:.3f}".format, row)]
+                for fold, row in zip(prediction["folds"], scores, strict=True)
+            ]
+            for text, summary in (
+                ("mean", np.mean(scores, axis=0)),
+                ("standard deviation", np.std(scores, axis=0, ddof=1)),
+            ):
+                rows.append([text, "", *map("{:.3f}".format, summary)])
+            yield f"Folds{letter}, pixels at {report['resolution']}", heads, rows
 
 
 def size_rows(polyps_by_size):

@@ -66,16 +66,18 @@ class Scored:
 
 
 def score_pictures(predictors, scored, pictures, size, batch_size):
-    """Predict labelled pictures batch by batch, and add each predictor's batches to its Scored.
+    """Predict labelled pictures batch by batch, and add each prediction's batches to its Scored.
 
-    predictors, scored: one of both for each prediction; pictures: as utils/labelled.py has them;
-    size: the networks'. Returns the `picture_properties` of each image, at that size.
+    pictures: as utils/labelled.py has them; predictors: a list for each prediction, of one for each
+    of the pictures' parts; scored: a Scored for each prediction; size: the networks'. Returns the
+    `picture_properties` of each image, at that size.
     """
     properties, progress = [], Progress("images", len(pictures.names))
-    for batch in pictures.batches(size, batch_size):
-        for predict, prediction in zip(predictors, scored, strict=True):
-            prediction.add(batch, predict(batch.images))
-        pairs = zip(batch.images, batch.masks[..., 0], strict=True)
-        properties += parallel(lambda pair: picture_properties(*pair), pairs)
-        progress.advance(len(batch.images))
+    for part, of_part in zip(pictures.parts, zip(*predictors, strict=True), strict=True):
+        for batch in part.batches(size, batch_size):
+            for predict, prediction in zip(of_part, scored, strict=True):
+                prediction.add(batch, predict(batch.images))
+            pairs = zip(batch.images, batch.masks[..., 0], strict=True)
+            properties += parallel(lambda pair: picture_properties(*pair), pairs)
+            progress.advance(len(batch.images))
     return properties
