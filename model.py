@@ -291,8 +291,11 @@ def save_model(model, path):
 def start_from(model, plain, path):
     """Give a U-Net, standardised or not, the weights of one that `load_unet` loaded from `path`.
 
-    Raises ValueError if the two differ in what `describe_unet` tells.
+    Raises ValueError if the two differ in their layers, or in what `describe_unet` tells.
     """
+    ours, theirs = ({layer.name for layer in each.layers} - {"grey"} for each in (model, plain))
+    if ours != theirs:
+        raise ValueError(f"{path}: its layers are not those of this U-Net")
     ours, theirs = describe_unet(model), describe_unet(plain)
     for key, value in theirs.items():
         if value != ours[key]:

@@ -55,7 +55,8 @@ def augmented(settings, image, mask, seed):
 def ours_and_kerass(settings):
     """Yield picture and mask under 20 draws, by our augmentation and by Keras's own."""
     image, mask = smooth_picture(), blob_mask()
-    stock = ImageDataGenerator(**settings)
+    exchanged = augmentation.EXCHANGED
+    stock = ImageDataGenerator(**{exchanged.get(key, key): settings[key] for key in settings})
     for seed in range(20):
         transform = stock.get_random_transform(image.shape, seed=seed)
         theirs = stock.apply_transform(image.astype(np.float32), transform)
@@ -106,6 +107,17 @@ def test_shapes_types_and_binary_masks(settings):
     assert set(np.unique(mask)) <= {0, 1}
 
 
+@pytest.mark.parametrize(("name", "axis"), [("width", 1), ("height", 0)])
+def test_a_shift_goes_the_way_that_its_setting_says(name, axis):
+    mask = blob_mask()
+    image = np.repeat(255 * mask, 3, axis=2)
+    moved = augmented({f"{name}_shift_range": [9], "fill_mode": "constant"}, image, mask, 0)[1]
+    before, after = (np.argwhere(each).mean(axis=0)[:2] for each in (mask, moved))
+    expected = [0, 0]
+    expected[axis] = 9
+    np.testing.assert_allclose(np.abs(after - before), expected, atol=1e-6)
+
+
 def test_a_constant_border_is_background():
     settings = {"width_shift_range": [32], "fill_mode": "constant", "cval": 99}
     image, mask = np.zeros((64, 64, 3), np.uint8), np.ones((64, 64, 1), np.uint8)
@@ -123,6 +135,9 @@ def test_a_constant_border_is_background():
         ({"fill_mode": "wrap"}, "fill_mode"),
         ({"zoom_range": "much"}, "AUGMENTATION"),
         ({"rotation_range": (-20, 20)}, "AUGMENTATION"),
+        ({"rotation_range": float("inf")}, "AUGMENTATION"),
+        ({"fill_mode": "constant", "cval": None}, "AUGMENTATION"),
+        ({"cval": "black"}, "AUGMENTATION"),
         (None, "AUGMENTATION = None"),
     ],
 )

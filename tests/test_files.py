@@ -330,6 +330,17 @@ def test_a_script_whose_reader_has_gone_ends_in_a_line_at_most(readers):
     assert done.stderr == said
 
 
+def test_a_reader_that_has_gone_is_no_full_disk(tmp_path):
+    code = "from utils.files import replace_files, run\n"
+    code += f"def main():\n with replace_files({str(tmp_path / 'data')!r}, ['mark']) as part:\n"
+    code += "  [print(number, flush=True) for number in range(100_000)]\n"
+    code += "run(main)"
+    done = run_in_shell(code, "| head -1; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stdout) == (141, "0\n")
+    assert "nobody reads its output" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize(
     ("closed", "output", "errors"),
     [(">&-", "", "warned\n"), ("2>&-", "said\n", ""), ("<&- >&- 2>&-", "", "")],

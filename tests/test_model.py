@@ -224,6 +224,10 @@ def test_a_network_does_not_start_from_one_that_differs(small):
         network = unet.build_unet(**{"size": 32, "filters": 4} | settings)
         with pytest.raises(ValueError, match=f"a.keras: .*{words}"):
             unet.start_from(network, small, "a.keras")
+    picture = keras.Input((32, 32, 3))
+    foreign = keras.Model(picture, keras.layers.Conv2D(1, 1)(picture))
+    with pytest.raises(ValueError, match=r"^a\.keras: its layers are not those of this U-Net"):
+        unet.start_from(network, foreign, "a.keras")
 
 
 def test_the_up_convolution_is_the_transposed_convolution():

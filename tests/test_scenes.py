@@ -145,6 +145,15 @@ def test_copies_join_their_originals(copy, originals):
     assert len(np.unique(groups)) >= 7
 
 
+def test_doubles_of_hardly_any_texture_join_too():
+    """Their features are too few for visual words."""
+    blurred = [cv2.GaussianBlur(picture, (0, 0), 14) for picture in drawn_pictures(3)]
+    features = [scenes.sift_features(picture) for picture in blurred * 2]
+    assert 0 < sum(len(item.descriptors[::8]) for item in features) < 32
+    groups = scenes.group_scenes(features, 4)
+    np.testing.assert_array_equal(groups[:3], groups[3:])
+
+
 @pytest.mark.parametrize("size", [(1, 1, 3), (3, 500, 3), (300, 400, 3)])
 @pytest.mark.parametrize("value", [0, 120, 255])
 def test_pictures_without_features_stand_alone(size, value):

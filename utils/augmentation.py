@@ -13,13 +13,19 @@ BORDERS = {
     "reflect": cv2.BORDER_REFLECT,
     "constant": cv2.BORDER_CONSTANT,
 }
+EXCHANGED = {
+    "width_shift_range": "height_shift_range",
+    "height_shift_range": "width_shift_range",
+}
 DRAW_LOCK = threading.Lock()  # ImageDataGenerator draws from NumPy's one global state
 
 
 def make_generator(augmentation):
     """Return the ImageDataGenerator that draws the transforms.
 
-    Raises InputError for a setting that it does not know, or that would not be carried out.
+    Keras 3.15 shifts up and down by width_shift_range, and sideways by height_shift_range: the two
+    are exchanged here, so that they do what they say. Raises InputError for a setting that it does
+    not know, or that would not be carried out.
     """
     from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
@@ -35,10 +41,14 @@ def make_generator(augmentation):
         raise InputError(f"AUGMENTATION: {unknown[0]!r} is none of {sorted(light_and_shape)}")
     if augmentation.get("fill_mode", "nearest") not in BORDERS:
         raise InputError(f"AUGMENTATION: fill_mode must be one of {', '.join(BORDERS)}")
+    kerass = {EXCHANGED.get(name, name): value for name, value in augmentation.items()}
+    picture, mask = np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16, 1), np.uint8)
     try:
-        generator = ImageDataGenerator(**augmentation)
-        draw_transform(generator, (16, 16, 3), 0)  # some settings are looked at by the draw alone
-    except (TypeError, ValueError) as error:
+        generator = ImageDataGenerator(**kerass)
+        # Some settings are looked at by the draw, or by the warp, alone
+        transform = draw_transform(generator, picture.shape, 0)
+        augment(picture, mask, transform, generator.fill_mode, generator.cval)
+    except (TypeError, ValueError, OverflowError, cv2.error) as error:
         raise InputError(f"AUGMENTATION: {augmentation}: {error}") from error
     return generator
 

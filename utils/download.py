@@ -52,6 +52,8 @@ def download_archive(url, path, size, sha256):
                     f" --archive {other}, or try --demo"
                 )
             os.replace(part, path)
+        except BrokenPipeError:  # of what is printed meanwhile
+            raise
         except OSError as error:
             raise cannot_write(path, error) from error
 

@@ -238,10 +238,10 @@ def lock_folder(folder):
     try:
         yield
     finally:
-        os.close(lock)
         if new:
             with suppress(OSError):  # of one that holds something
                 folder.rmdir()
+        os.close(lock)
 
 
 def open_lock(folder):
@@ -307,6 +307,8 @@ def replace_files(folder, names):
             for name in names:
                 os.replace(part / name, folder / name)
             part.rmdir()
+        except BrokenPipeError:  # of what is printed meanwhile
+            raise
         except OSError as error:
             raise cannot_write(folder, error) from error
 

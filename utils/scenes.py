@@ -3,6 +3,7 @@
 Two pictures show the same scene if local features of both agree on one shift, rotation and scale.
 """
 
+from itertools import combinations
 from typing import NamedTuple
 
 import cv2
@@ -96,7 +97,8 @@ def scene_pairs(features, min_inliers):
 def candidate_pairs(features):
     """Return the sorted pairs of rows of pictures that look alike: each with its NEIGHBOURS.
 
-    Alike by VLAD (Jegou et al. 2010): how a picture's features lie around a few visual words.
+    Alike by VLAD (Jegou et al. 2010): how a picture's features lie around a few visual words. Where
+    the pictures, or their features, are too few for that, all pairs are returned.
     """
     # Here, since it takes a second to import, which no refusal should wait for
     from sklearn.cluster import MiniBatchKMeans
@@ -104,9 +106,10 @@ def candidate_pairs(features):
     from sklearn.preprocessing import normalize
 
     words = 32
-    sample = np.concatenate([root_sift(item.descriptors[::8]) for item in features])
-    if len(features) < 2 or len(sample) < words:
-        return []
+    sample = [item.descriptors[::8] for item in features]
+    if len(features) <= NEIGHBOURS + 1 or sum(map(len, sample)) < words:
+        return list(combinations(range(len(features)), 2))
+    sample = np.concatenate(list(map(root_sift, sample)))
     centers = MiniBatchKMeans(words, batch_size=4096, max_iter=20, n_init=1, random_state=0)
     centers = centers.fit(sample).cluster_centers_
     signatures = np.zeros((len(features), words, 128), np.float32)
@@ -115,7 +118,7 @@ def candidate_pairs(features):
         nearest = np.argmax(2 * descriptors @ centers.T - (centers**2).sum(axis=1), axis=1)
         np.add.at(signature, nearest, descriptors - centers[nearest])
     signatures = normalize(normalize(signatures.reshape(-1, 128)).reshape(len(features), -1))
-    neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(features) - 1)).fit(signatures)
+    neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(signatures)
     found = neighbours.kneighbors(return_distance=False)
     return sorted({(min(i, j), max(i, j)) for i, row in enumerate(found.tolist()) for j in row})
 
