@@ -213,6 +213,9 @@ def score(arguments):
     named = [arguments.checkpoints, *([arguments.compare] if arguments.compare else [])]
     chosen = [choose_networks(folders, tta, by_fold) for folders in named]
     pictures = choose_pictures(arguments)
+    if by_fold:
+        for networks in chosen:
+            pictures.check_networks(networks)
     read = [arguments.images, arguments.masks, arguments.archive]
     results = Results(arguments.results, [path for path in read if path])
     with results.begin([*SCORES, *gallery_names(len(pictures.names))]):
@@ -230,6 +233,7 @@ def score(arguments):
             save_report(results, report, table)
             save_figures(results, pictures, scored[0], properties, groups, report)
             save_gallery(results, report, pictures, table, scored[0].packed)
+        pictures.check_unchanged()
     print(*format_report(report, seconds), sep="\n")
     if arguments.compare:
         print(*most_different(table), sep="\n")
@@ -276,6 +280,7 @@ def choose_threshold(arguments):
         (networks,), ((predict,),), size, precision = loaded
         rows, curve = score_thresholds(predict, pictures, size)
         temperature, images = fit_temperature(curve), len(pictures.names)
+        pictures.check_unchanged()
         best = store_threshold(networks, arguments.tta, images, rows, temperature)
     print(
         f"{pictures.title}: {images:,} images, pixels pooled but for Dice per image;"
@@ -326,11 +331,12 @@ def segment(arguments):
         if pictures:
             done, without, failed = segment_pictures(pictures, *how, arguments.probabilities)
             failures += failed
-            lines.append(
-                f"{results.folder / 'masks'}: {done:,} masks,"
-                f" {without:,} of them without a polyp; outlined in {results.folder / 'overlays'},"
-                f" each polyp in {results.folder / OWN_TABLE}"
-            )
+            masks, overlays, table = (results.folder / n for n in ("masks", "overlays", OWN_TABLE))
+            if done:
+                lines.append(
+                    f"{masks}: {done:,} masks, {without:,} of them without a polyp; outlined in"
+                    f" {overlays}, each polyp in {table}"
+                )
         for name, file in films.items():
             start = time.monotonic()
             try:

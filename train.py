@@ -27,6 +27,7 @@ import numpy as np
 
 from utils.augmentation import Pairs, make_generator
 from utils.backups import KEPT, RESUME, drop_backups, restore, save_backup
+from utils.checkpoints import line_of_descent
 from utils.constants import check_choice, check_number, check_whole, constant_error
 from utils.dataset import check_unchanged, load_split, load_summary
 from utils.devices import describe_machine, make_strategy, start_tensorflow
@@ -34,7 +35,6 @@ from utils.figures import SKY, outline, save_sheet
 from utils.files import (
     InputError,
     cannot_write,
-    file_sha256,
     input_errors,
     lock_folder,
     named_path,
@@ -54,7 +54,7 @@ SEED = 42
 
 # The network: 64 filters of the first block, as in the original, take twelve times as long
 FILTERS = 16
-STANDARDIZED = True  # 3x3 kernels while it trains, see StandardizedConv2D
+STANDARDIZED = True  # 3x3 kernels while it trains, see StandardizedConv2D; Muon needs them
 
 # The schedule. An epoch is one pass over the training split. With DECAY the learning rate falls to
 # 0 along a cosine in each phase. Muon takes rates of about 5 times Adam's ("adam").
@@ -108,7 +108,7 @@ ORIGINAL = {
 
 WORKERS = 2  # threads that augment while the network computes
 
-MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 100_000, 100_000  # more is a slip of the keyboard
+MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 99_999, 100_000  # more is a slip of the keyboard
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
 PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
@@ -313,15 +313,17 @@ def train(settings, arguments, machine, strategy):
         with input_errors():
             load_unet(folder / "unet.keras", way_out="--fresh begins anew")
     dice_weight = settings["bce_dice_weight"]
-    check_data = partial(check_unchanged, arguments.data, settings["data_sha256"])
+    way_out = "prepare it again as it was to go on, or begin anew with --fresh"
+    check_data = partial(check_unchanged, arguments.data, settings["data_sha256"], way_out)
     losses = {"bce": add_dice_loss(dice_weight), "dice": dice_loss}
+    first = "bce" if settings["bce_epochs"] else "dice"
     for number, (phase, loss) in enumerate(losses.items()):
         pairs = Pairs(
             *(training, batch_size, WORKERS, generator, settings["colours"]),
             seed=(seed, number),
             replicas=replicas,
         )
-        if phase == "bce":
+        if phase == first:
             save_augmented(folder / "augmented.png", pairs)
         every_pair = pairs, validation_pairs
         keeper = EpochKeeper(model, folder, rows, phase, *every_pair, check_data, dice_weight)
@@ -334,7 +336,6 @@ def train(settings, arguments, machine, strategy):
 def train_phase(keeper, loss, settings, strategy):
     """Train through one phase, or what is left of it; keeper: an EpochKeeper, which knows which."""
     import keras
-    import tensorflow as tf
 
     model, folder, phase, pairs = keeper.model, keeper.folder, keeper.phase, keeper.pairs
     epochs = settings[f"{phase}_epochs"]
@@ -356,21 +357,15 @@ def train_phase(keeper, loss, settings, strategy):
     if epoch == epochs:
         return
     print(f"{phase}: {epochs - epoch} epochs of {len(pairs)} steps", flush=True)
-    try:
-        model.fit(
-            pairs.dataset(),
-            initial_epoch=epoch,
-            epochs=epochs,
-            validation_data=keeper.validation_pairs.dataset(),
-            callbacks=[keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch)],
-            shuffle=False,  # Pairs does it, by the seed
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-    except tf.errors.ResourceExhaustedError as error:
-        raise InputError(
-            f"out of memory with batches of {settings['batch_size']}: take a smaller --batch-size"
-            " or fewer --filters, with --fresh"
-        ) from error
+    model.fit(
+        pairs.dataset(),
+        initial_epoch=epoch,
+        epochs=epochs,
+        validation_data=keeper.validation_pairs.dataset(),
+        callbacks=[keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch)],
+        shuffle=False,  # Pairs does it, by the seed
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
 
 
 # The command
@@ -405,12 +400,18 @@ def collect_settings(arguments, summary):
         "precision": PRECISION,
         "threshold": THRESHOLD,
         "seed": arguments.seed,
-        "from": arguments.start and file_sha256(Path(arguments.start) / "unet.keras"),
+        **(line_of_descent(arguments.start) if arguments.start else {"from": None}),
         "image_size": summary["image_size"],
         "data_source": summary["source"],
         "data_sha256": summary["sha256"],
     }
-    return json.loads(json.dumps(settings))  # as they come back from the file: lists, no tuples
+    try:
+        return json.loads(json.dumps(settings))  # as they come back from the file: no tuples
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"train.py: a constant holds more than plain numbers, texts, lists and dicts ({error});"
+            " edit it"
+        ) from error
 
 
 def earlier_training(folder, settings):
@@ -420,8 +421,9 @@ def earlier_training(folder, settings):
     """
     path = folder / "config.json"
     if not path.exists():
-        if (folder / "history.csv").exists():
-            raise InputError(f"{path}: is missing, and belongs to history.csv; --fresh begins anew")
+        for name in ("history.csv", "unet.keras"):
+            if (folder / name).exists():
+                raise InputError(f"{path}: is missing, and belongs to {name}; --fresh begins anew")
         return None
     with reading(path, "--fresh begins anew in its folder"):
         config = json.loads(read_whole(path))
@@ -549,7 +551,13 @@ def launch(settings, arguments, summary, before):
         f" {settings['filters']} filters; batch {settings['batch_size']}; seed {settings['seed']}",
         flush=True,
     )
-    rows = train(settings, arguments, machine, strategy)
+    try:
+        rows = train(settings, arguments, machine, strategy)
+    except tf.errors.ResourceExhaustedError as error:
+        raise InputError(
+            f"out of memory with batches of {settings['batch_size']}: take a smaller --batch-size"
+            " or fewer --filters, with --fresh"
+        ) from error
     best = best_row(rows)
     return (
         f"{Path(arguments.checkpoints) / 'unet.keras'}: epoch {best['epoch']} of phase"

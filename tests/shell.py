@@ -106,6 +106,7 @@ def save_folds(folder, count=2, size=16):
     rows, folders = range(3 * count), [folder / f"fold{fold}" for fold in range(count)]
     masks = (make_pictures(len(rows), size, size, 1) < 80).astype(np.uint8)
     for tested, each in enumerate(folders):
+        each.parent.mkdir(exist_ok=True)
         save_data_set(each, masks[2:], size)
         np.save(each / "masks.npy", masks)
         splits = ["test" if row // 3 == tested else "train" for row in rows]

@@ -32,6 +32,15 @@ class DrawnPictures:
         return self.split_names
 
 
+@pytest.mark.parametrize("size", [16, 30, 50])
+def test_predictions_are_unpacked_at_any_size(size):
+    images, masks = make_pictures(2, size, size, 3), np.zeros((2, size, size, 1), np.uint8)
+    predictions = images[..., :1] > 127
+    packed = pack_predictions(predictions)
+    unpacked = outlined_rows(DrawnPictures(images, masks), packed, [1, 0])[2]
+    np.testing.assert_array_equal(unpacked, predictions[::-1])
+
+
 @pytest.mark.parametrize("count", [1, 2, 4, 9, 10, 40])
 def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
     shown = []

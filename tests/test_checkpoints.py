@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from utils import checkpoints
-from utils.files import InputError
+from utils.files import InputError, file_sha256
 
 OWN, SHIPPED = "checkpoints", "shipped"
 
@@ -33,6 +33,25 @@ def test_ones_own_network_comes_before_the_shipped_one(capsys):
     make_checkpoint(OWN)
     assert checkpoints.find_checkpoints(None, OWN, SHIPPED) == [Path(OWN)]
     assert capsys.readouterr().out == ""
+
+
+def test_a_network_keeps_what_those_before_it_were_trained_on():
+    first = make_checkpoint("first", data="a")
+    kept = checkpoints.line_of_descent(first)
+    assert kept["from"] == file_sha256(first / "unet.keras")
+    assert kept["descent"] == [{"data_source": "demo", "data_sha256": "a"}]
+    second = make_checkpoint("second", data="b")
+    config = checkpoints.read_config(second)
+    assert checkpoints.ancestors(config) == []
+    config["settings"] |= kept
+    (second / "config.json").write_text(json.dumps(config))
+    assert checkpoints.ancestors(config) == kept["descent"]
+    both = [data["data_sha256"] for data in checkpoints.line_of_descent(second)["descent"]]
+    assert both == ["b", "a"]
+    del config["settings"]["descent"]  # as trainings left it once
+    assert checkpoints.ancestors(config) == checkpoints.UNKNOWN
+    (first / "config.json").unlink()
+    assert checkpoints.line_of_descent(first)["descent"] == checkpoints.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -108,7 +127,7 @@ def test_a_threshold_that_does_not_fit_is_refused_with_the_command_that_chooses_
     refuse(f"thresholds.json: is missing.*{run}$")
     refuse(f"is missing.*{run} --tta$", tta=True)
     checkpoints.store_threshold(networks, False, 3, rows_of({0.3: 0.5}), 2.5)
-    refuse("stored with one network, not with the mean of 2", folders=(folder, folder))
+    refuse("stored with one network, not with 2 together", folders=(folder, folder))
     refuse(f"another data set{run}$", its_config=other)
     refuse(f"another choice of --tta{run} --tta$", tta=True)
     (folder / "unet.keras").write_bytes(b"trained anew")

@@ -1,5 +1,6 @@
 """Pictures to score: of a prepared split, and of a source that was never prepared."""
 
+import json
 import os
 import threading
 
@@ -61,6 +62,39 @@ def test_what_the_network_has_seen_is_said(split, data, words, prepared):
     lines = PreparedPictures(split, prepared).doubts({"NET": config})
     assert len(lines) == (words is not None)
     assert words is None or words in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("descent", "words"),
+    [
+        ([{"data_source": "demo", "data_sha256": "abc"}], None),
+        ([{"data_source": "demo", "data_sha256": "fold 2"}], "another split (demo). If that has"),
+        ([{"data_source": None, "data_sha256": None}], "another split (unknown). If that has"),
+    ],
+)
+def test_what_the_network_began_with_may_have_seen_the_pictures(descent, words, prepared, tmp_path):
+    settings = {"data_sha256": "abc", "data_source": "mine", "from": "9", "descent": descent}
+    lines = PreparedPictures("test", prepared).doubts({"NET": {"settings": settings}})
+    assert len(lines) == (words is not None)
+    assert words is None or words in lines[0]
+    settings["data_sha256"] = "abc0"
+    folds = FoldPictures(save_folds(tmp_path / "folds"))
+    (line,) = folds.doubts({"NET": {"settings": settings}})
+    assert line.startswith("NET began with a network of other data or another split")
+    source = SourcePictures(source_of(NAMES), 4, 0.5, tmp_path / "none.csv")
+    list(source.batches(32, 2))
+    source.source = descent[0]["data_source"] or "drawn"
+    lines = source.doubts({"NET": {"settings": settings}})
+    assert len(lines) == (descent[0]["data_source"] is not None)
+
+
+def test_a_data_set_that_is_prepared_anew_meanwhile_is_noticed(prepared):
+    pictures = PreparedPictures("test", prepared)
+    pictures.check_unchanged()
+    summary = json.loads((prepared / "dataset.json").read_text())
+    (prepared / "dataset.json").write_text(json.dumps(summary | {"sha256": "another"}))
+    with pytest.raises(InputError, match=r"prepared anew while it was read; run the same command"):
+        pictures.check_unchanged()
 
 
 def test_folds_are_one_set_of_which_each_tests_its_own(tmp_path):

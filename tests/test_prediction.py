@@ -6,6 +6,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from model import build_unet
 from shell import ROOT, segment_picture
@@ -101,6 +102,17 @@ def test_views_are_predicted_in_batches_that_are_no_larger():
     mean = average_views(redness, 3)(pictures)
     np.testing.assert_allclose(mean, redness(pictures), atol=1e-6)
     assert lengths[:-1] == [3, 3, 3, 3, 3, 1]
+
+
+def test_a_batch_that_memory_does_not_hold_is_a_line():
+    class Greedy:
+        input_shape = (None, 4, 4, 3)
+
+        def __call__(self, pictures, training):
+            raise tf.errors.ResourceExhaustedError(None, None, "no room")
+
+    with pytest.raises(InputError, match=r"^greedy: out of memory with batches of 2; take a small"):
+        make_predictor(Greedy(), "greedy")(pictures_of(2, 4, 4, 3))
 
 
 def test_what_a_prediction_is_says_all_that_is_averaged():

@@ -125,6 +125,13 @@ def test_a_report_holds_what_a_paper_asks_for(tmp_path):
     assert "Beware: look twice" in printed
 
 
+def test_the_intervals_of_a_single_scene_are_doubted(tmp_path):
+    scored, networks = [random_scored(0)], [make_networks(tmp_path)]
+    made = report.make_report(Pictures(), np.zeros(6), networks, scored, 16, False, MACHINE)
+    assert len(made["warnings"]) == 2
+    assert made["warnings"][1].startswith("all images show one scene")
+
+
 def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
     made, scored, groups = make_report(tmp_path, 2, own=True)
     assert made["compared"]["threshold"] == 0.3
@@ -212,6 +219,9 @@ def test_the_files_hold_the_report(tmp_path):
     report.save_report(Folder(tmp_path), made, table)
     assert json.loads((tmp_path / "metrics.json").read_text())["title"] == made["title"]
     assert (tmp_path / "metrics.md").read_text() == "\n".join(report.markdown(made)) + "\n"
+    odd = made | {"title": "test split of f\udce4"}  # a folder that is not in UTF-8
+    report.save_report(Folder(tmp_path), odd, table)
+    assert "# Scores: test split of f\\udce4\n" in (tmp_path / "metrics.md").read_text()
     with open(tmp_path / "per_image.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == list(Pictures.names)

@@ -251,6 +251,26 @@ def use_brightness(monkeypatch):
     monkeypatch.setattr(evaluation, "load_prediction", lambda *_: loaded)
 
 
+def test_a_run_without_a_picture_that_can_be_read_leaves_the_earlier_results(monkeypatch, capsys):
+    """One of the two is too long for a JPEG of its outlines."""
+    save("in/a.png", (5, 5, 20, 20))
+    use_brightness(monkeypatch)
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "in/a.png"])
+    evaluation.main()
+    before = tree("results")
+    Path("broken.png").write_bytes(b"no picture")
+    cv2.imwrite("long.png", np.zeros((2, 70_000), np.uint8))
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "broken.png", "long.png"])
+    with pytest.raises(SystemExit):
+        evaluation.main()
+    out, err = capsys.readouterr()
+    assert "masks" not in out
+    assert "long.png: a side of more than 65,500 pixels; cut it" in err
+    assert "2 of 2 could not be read whole" in err
+    assert tree("results") == before
+
+
 def test_what_a_list_names_and_is_not_there_is_named_and_the_others_are_done(monkeypatch, capsys):
     save("in/a.png", (5, 5, 20, 20))
     Path("list.txt").write_text("in/a.png\n\nin/gone.png\nhttps://x/y.png\n")
@@ -382,6 +402,25 @@ def test_a_broken_film_is_a_line_and_leaves_nothing(capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_films_name_is_no_address_and_one_that_is_no_text_is_refused():
+    write_film("film.mp4")
+    os.rename("film.mp4", "2026-11-25T10:30:00.mp4")
+    assert segment_one_film("2026-11-25T10:30:00.mp4") == (11, 6)
+    odd = os.fsdecode(b"f\xe4.mp4")
+    os.rename("2026-11-25T10:30:00.mp4", odd)
+    with pytest.raises(FilmError, match=r"paths in UTF-8 alone; rename it$"):
+        segment_one_film(odd)
+
+
+def test_a_film_that_mpeg_4_does_not_take_is_named():
+    film = cv2.VideoWriter("wide.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (8192, 16))
+    film.write(np.zeros((16, 8192, 3), np.uint8))
+    film.release()
+    with pytest.raises(FilmError, match=r"^wide\.avi: MPEG-4 takes no film of 8,192 x 16 pixels"):
+        segment_one_film("wide.avi")
+    assert tree("results") == []
+
+
 def test_a_film_that_ends_too_early_is_told_and_kept():
     film = cv2.VideoWriter("film.avi", cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
     for _ in range(40):
@@ -415,7 +454,7 @@ def test_an_odd_size_loses_its_last_row_and_column_alone(monkeypatch):
 
     real = cv2.VideoCapture
     monkeypatch.setattr(
-        cv2, "VideoCapture", lambda path, *a: OddFilm() if path == "film.mp4" else real(path, *a)
+        cv2, "VideoCapture", lambda path, *a: OddFilm() if "results" not in path else real(path, *a)
     )
     assert segment_one_film("film.mp4")[0] == 6
     frames = frames_of("results/films/film.mp4")[0]

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 
+import numpy as np
 import pytest
 
 import train
@@ -80,6 +81,14 @@ def test_settings_are_what_the_file_gives_back(monkeypatch):
     settings = train.collect_settings(train.parse_arguments(), summary)
     assert isinstance(train.AUGMENTATION["zoom_range"], tuple)
     assert json.loads(json.dumps(settings)) == settings
+
+
+def test_what_no_file_gives_back_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    summary = {"image_size": 128, "source": "demo", "sha256": "a"}
+    monkeypatch.setattr(train, "COLOURS", {"gamma": np.float32(0.5)})
+    with pytest.raises(InputError, match=r"^train\.py: a constant holds more than plain numbers"):
+        train.collect_settings(train.parse_arguments(), summary)
 
 
 def test_one_phase_may_be_left_out_but_not_both(monkeypatch):
@@ -186,9 +195,11 @@ def test_a_folder_in_a_files_place_is_named_by_a_fresh_start(tmp_path):
 
 def test_a_training_of_unknown_settings_does_not_go_on(tmp_path):
     assert train.earlier_training(tmp_path, {}) is None
-    (tmp_path / "history.csv").touch()
-    with pytest.raises(InputError, match=r"config\.json: is missing.*; --fresh begins anew"):
-        train.earlier_training(tmp_path, {})
+    for name in ("unet.keras", "history.csv"):  # the first may be all that somebody has kept
+        (tmp_path / name).touch()
+        words = rf"config\.json: is missing, and belongs to {name}; --fresh begins anew"
+        with pytest.raises(InputError, match=words):
+            train.earlier_training(tmp_path, {})
 
 
 @pytest.mark.parametrize(("fraction", "kind"), [(0.0, "empty"), (1.0, "full")])

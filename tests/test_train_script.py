@@ -148,7 +148,10 @@ def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):
     assert done.returncode == 0, done.stderr
     before, after = (read_rows(folder / "history.csv") for folder in (trained, tmp_path / "next"))
     assert abs(float(after[0]["val_loss"]) - float(before[-1]["val_loss"])) < 0.1
-    assert json.loads((tmp_path / "next/config.json").read_text())["settings"]["from"]
+    settings = json.loads((tmp_path / "next/config.json").read_text())["settings"]
+    own = {key: settings[key] for key in ("data_source", "data_sha256")}
+    assert settings["from"]
+    assert settings["descent"] == [own]
     same = run_script("train.py", *options, "--from", trained, "--checkpoints", trained)
     assert_mistake(same, "--from", "another folder")
     none = run_script("train.py", *options, "--from", tmp_path, "--checkpoints", trained)

@@ -17,10 +17,10 @@ def outlined_rows(pictures, predictions, rows):
     pictures: as utils/labelled.py has them; predictions: n of `pack_predictions`. Returns lists
     of (size, size, 3) uint8; of (size, size, 1) uint8, 0 or 1, twice; and of enlarged images.
     """
-    size = int((8 * len(predictions[0])) ** 0.5)  # a multiple of 16
+    size = int((8 * len(predictions[0])) ** 0.5)
     images, masks = pictures.pairs(rows, size)
     packed = np.stack([predictions[row] for row in rows])
-    predicted = np.unpackbits(packed, axis=1).reshape(masks.shape)
+    predicted = np.unpackbits(packed, axis=1, count=size * size).reshape(masks.shape)
     drawn = [
         outline(image, [(mask, SKY), (prediction, YELLOW)])
         for image, mask, prediction in zip(images, masks, predicted, strict=True)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from utils.files import InputError, file_sha256, read_whole, reading, write_beside
 
 THRESHOLDS_FILE = "thresholds.json"
+UNKNOWN = [{"data_source": None, "data_sha256": None}]  # what a network was trained on
 
 
 class Networks(NamedTuple):
@@ -79,6 +80,28 @@ def read_config(folder):
     if lacking:
         raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
     return config
+
+
+def line_of_descent(folder):
+    """Return what a training that begins with the network of `folder` keeps of it, a dict.
+
+    "from" is the SHA-256 of its weights, "descent" a list of the data_source and data_sha256 that
+    it was trained on, and before it those that it began with, None if that is unknown. Raises
+    InputError for a damaged config.json.
+    """
+    descent = UNKNOWN
+    if (Path(folder) / "config.json").is_file():
+        config = read_config(folder)
+        settings = config["settings"]
+        own = {key: settings[key] for key in UNKNOWN[0]}
+        descent = [own, *ancestors(config)]
+    return {"from": file_sha256(Path(folder) / "unet.keras"), "descent": descent}
+
+
+def ancestors(config):
+    """Return the "descent" that a network's config.json holds, see `line_of_descent`."""
+    settings = config["settings"]
+    return settings.get("descent", UNKNOWN if settings.get("from") else [])
 
 
 def hash_weights(folders):

@@ -186,16 +186,14 @@ def load_split(split, data_dir):
     return Split(*arrays, [names[row] for row in rows], groups[rows])
 
 
-def check_unchanged(data_dir, sha256):
+def check_unchanged(data_dir, sha256, way_out="run the same command again"):
     """Raise InputError if a data set has been prepared anew since its `sha256` was read.
 
-    Its rows are read from disk as they are needed, and would come from both.
+    Its rows are read from disk as they are needed, and would come from both. way_out: what that
+    line says to do then.
     """
     if load_summary(data_dir)["sha256"] != sha256:
-        raise InputError(
-            f"{data_dir}: was prepared anew while it was read; prepare it again as it was to go on,"
-            " or begin anew with --fresh"
-        )
+        raise InputError(f"{data_dir}: was prepared anew while it was read; {way_out}")
 
 
 def load_summary(data_dir):

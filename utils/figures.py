@@ -302,7 +302,8 @@ def save_failures(path, parts, threshold, subject):
     for axes in panels[:, 0]:
         axes.set_ylabel(f"mean Dice, threshold {threshold}")
     title = f"Dice by what the images show; n: images, lines: 95 % intervals\n{subject}"
-    figure.suptitle("\n".join(printable(line, 850, 12) for line in title.split("\n")))
+    title = "\n".join(printable(line, 850, 12) for line in title.split("\n"))
+    figure.suptitle(title, parse_math=False)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 
@@ -331,7 +332,8 @@ def save_worst(path, pictures, outlined, titles, lines, title):
     axes = figure.add_subplot(grid[-1, :])
     axes.text(0, 1, "\n".join(lines), fontsize=9.5, family="monospace", va="top")
     axes.axis("off")
-    figure.suptitle("\n".join(printable(line, 850, 12) for line in title.split("\n")))
+    title = "\n".join(printable(line, 850, 12) for line in title.split("\n"))
+    figure.suptitle(title, parse_math=False)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 

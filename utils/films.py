@@ -29,11 +29,24 @@ class FilmError(InputError):
     """A film that cannot be played, or not to its end; others may be."""
 
 
+def film_path(file):
+    """Return a film's path as FFmpeg takes it: text, in which no colon stands for a protocol.
+
+    Raises FilmError for one that is not in UTF-8, on which OpenCV crashes.
+    """
+    path = os.path.abspath(file)
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise FilmError(f"{file}: OpenCV takes films by paths in UTF-8 alone; rename it") from error
+    return path
+
+
 @contextmanager
 def open_film(file):
     """Yield a film as cv2.VideoCapture has it; raises FilmError if OpenCV cannot play it."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-    film = cv2.VideoCapture(str(file), cv2.CAP_FFMPEG)
+    film = cv2.VideoCapture(film_path(file), cv2.CAP_FFMPEG)
     try:
         if not film.isOpened() or not film.get(cv2.CAP_PROP_FPS) > 0:
             raise FilmError(f"{file}: not a film that OpenCV can play; replace or remove it")
@@ -82,8 +95,7 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
         writer, count, with_polyp = None, 0, 0
         for number, drawn, rows in predict_stream(pool, frames, predict, finish, batch_size):
             if writer is None:
-                code, width_height = cv2.VideoWriter_fourcc(*"mp4v"), drawn.shape[1::-1]
-                writer = cv2.VideoWriter(str(beside), code, rate, width_height)
+                writer = open_writer(beside, file, rate, drawn.shape[1::-1])
             writer.write(drawn)
             table.writerows([number, round(number / rate, 3), *row] for row in rows)
             count, with_polyp = number + 1, with_polyp + (rows[0][0] > 0)
@@ -99,6 +111,23 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
             " damaged, or of a rate that varies, and the outlined film is shorter"
         )
     return count, with_polyp
+
+
+def open_writer(beside, file, rate, size):
+    """Return a cv2.VideoWriter of the film `beside`, which shows what stands in `file`.
+
+    rate: frames a second; size: width and height in pixels. Raises FilmError for one of either that
+    MPEG-4 does not take, and OSError if nothing can be written there.
+    """
+    beside.touch()
+    writer = cv2.VideoWriter(film_path(beside), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
+    if not writer.isOpened():
+        width, height = size
+        raise FilmError(
+            f"{file}: MPEG-4 takes no film of {width:,} x {height:,} pixels at {rate:g} frames a"
+            " second; convert it to another size or rate"
+        )
+    return writer
 
 
 def check_written(beside, count, path):

@@ -10,6 +10,7 @@ import numpy as np
 from utils.cases import outlined_rows
 from utils.figures import BLUE, SKY, YELLOW, encode_jpeg
 from utils.files import parallel
+from utils.pictures import DECODERS
 from utils.polyps import SIZE_ENDS
 from utils.report import report_tables
 from utils.score_figures import FIGURES
@@ -152,9 +153,10 @@ def save_gallery(results, report, pictures, table, predictions):
             beside.write_bytes(encode_jpeg(drawn, 90))
         return drawn.shape[:2]
 
-    shapes = list(parallel(save_card, range(len(predictions))))
+    shapes = list(parallel(save_card, range(len(predictions)), DECODERS))
+    text = page(results.part, report, pictures, table, shapes)
     with results.write("index.html") as beside:
-        beside.write_text(page(results.part, report, pictures, table, shapes), encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 # The page

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.dataset import load_split, load_summary, read_lines
+from utils.checkpoints import ancestors
+from utils.dataset import check_unchanged, load_split, load_summary, read_lines
 from utils.files import InputError, parallel
 from utils.pictures import DECODERS, border_fraction, reduce_pair
 from utils.scenes import group_scenes, sift_features
@@ -40,7 +41,9 @@ class PreparedPictures:
         self.split, self.pairs_of_split = split, load_split(split, data_dir)
         self.names, self.size = self.pairs_of_split.names, summary["image_size"]
         self.source, self.sha256 = summary["source"], summary["sha256"]
-        self.splits_path = Path(data_dir) / "splits.csv"
+        lines = [line for _, line in read_lines(Path(data_dir) / "splits.csv")]
+        self.split_of = {name: split for name, _, split, _ in lines}
+        self.group_of = {name: group for name, group, *_ in lines}
         kinds = {"train": "training split", "all": "all splits"}
         self.title = f"{kinds.get(split, f'{split} split')} of {data_dir}"
 
@@ -65,16 +68,13 @@ class PreparedPictures:
         """Return the scene of each picture, (n,) int."""
         return self.pairs_of_split.groups
 
-    def groups(self):
-        """Return the scenes of all pictures of the data set, a dict by their names."""
-        return {name: group for _, (name, group, *_) in read_lines(self.splits_path)}
-
     def splits(self):
         """Return the split of each picture, n str."""
-        if self.split != "all":
-            return [self.split] * len(self.names)
-        split_of = {name: split for _, (name, _, split, _) in read_lines(self.splits_path)}
-        return [split_of[name] for name in self.names]
+        return [self.split_of[name] for name in self.names]
+
+    def check_unchanged(self):
+        """Raise InputError if the data set has been prepared anew since."""
+        check_unchanged(self.folder, self.sha256)
 
     def is_trained_on_by(self, config):
         """Tell by its config.json whether a network was trained on this data set's split."""
@@ -103,7 +103,23 @@ class PreparedPictures:
                     f"the epoch of {folder} was chosen on these images: new ones score a little"
                     " lower."
                 )
+            lines += descent_doubts(folder, config, self.sha256)
         return lines
+
+
+def descent_doubts(folder, config, sha256):
+    """Return a line, mostly none, on what the network of `folder` began with: `--from`.
+
+    config: its config.json; sha256: of the data set with whose split that is no leak.
+    """
+    others = [a["data_source"] for a in ancestors(config) if a["data_sha256"] != sha256]
+    if not others:
+        return []
+    return [
+        f"{folder} began with a network of other data or another split"
+        f" ({others[0] or 'unknown'}). If that has seen any of these images, the scores are not"
+        " true."
+    ]
 
 
 class FoldPictures:
@@ -117,7 +133,7 @@ class FoldPictures:
         self.parts = [PreparedPictures("test", folder) for folder in folders]
         first, tested_by = self.parts[0], {}
         for part in self.parts:
-            if part.size != first.size or part.groups() != first.groups():
+            if part.size != first.size or part.group_of != first.group_of:
                 raise InputError(
                     f"{part.folder}: holds other pictures, sizes or groups than {first.folder};"
                     " prepare all folds of one data set alike"
@@ -167,9 +183,21 @@ class FoldPictures:
         """Tell by its config.json whether a network was trained on one of the folds."""
         return any(part.is_trained_on_by(config) for part in self.parts)
 
+    def check_unchanged(self):
+        """Raise InputError if a fold has been prepared anew since."""
+        for part in self.parts:
+            part.check_unchanged()
+
     def doubts(self, configs):
-        """Return no lines: `check_networks` leaves none."""
-        return []
+        """Return lines, mostly none, on what the networks began with.
+
+        configs: the networks' config.json by their folders.
+        """
+        return [
+            line
+            for folder, config in configs.items()
+            for line in descent_doubts(folder, config, config["settings"]["data_sha256"])
+        ]
 
 
 class SourcePictures:
@@ -192,6 +220,9 @@ class SourcePictures:
     def check_size(self, size, folder):
         """Take any size: pairs are reduced to it as they are read."""
 
+    def check_unchanged(self):
+        """Take the files as they are: there is no record of what they were."""
+
     def batches(self, size, count):
         """Yield all pictures as Batches of at most `count`, and of about MASK_PIXELS pixels."""
 
@@ -205,7 +236,7 @@ class SourcePictures:
             # A batch alone, since all that is decoded ahead of the network would pile up
             read = []
             while len(read) < count and sum(mask.size for *_, mask, _ in read) < MASK_PIXELS:
-                names = self.names[begin:][: min(most, count - len(read))]
+                names = self.names[begin : begin + min(most, count - len(read))]
                 if not names:
                     break
                 with watch_decoders(self.pairs_of_source, names):
@@ -243,7 +274,8 @@ class SourcePictures:
         masks = self.fractions, self.borders
         lines = mask_doubts(self.pairs_of_source, *masks, self.most_covered)
         for folder, config in configs.items():
-            if config["settings"]["data_source"] == self.source:
+            seen = [config["settings"], *ancestors(config)]
+            if self.source in [data["data_source"] for data in seen]:
                 lines.append(
                     f"{folder} was trained on {self.source}: of pictures that it has seen, the"
                     " scores are not true."

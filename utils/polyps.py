@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from utils.intervals import Metric, bootstrap_ratios, describe, rate_extremes, share_extremes
+from utils.intervals import Metric, bootstrap_ratios, interval, rate_extremes, share_extremes
 
 # Smaller regions, by their part of the picture, are neither polyps nor alarms: those of less than
 # 9 pixels of 128 x 128. In HyperKvasir's masks at the pictures' own size 143 regions are single
@@ -39,6 +39,11 @@ class Regions(NamedTuple):
     def matched(self, rule):
         """Return (n,) bool: which of them a region of the other matches, by a key of RULES."""
         return self.ious >= 0.5 if rule == "iou" else self.ious > 0
+
+    def of_size(self, least, below):
+        """Return the Regions of those that are of a part of the picture from `least` to `below`."""
+        inside = (self.fractions >= least) & (self.fractions < below)
+        return Regions(self.fractions[inside], self.ious[inside])
 
 
 def label_regions(mask):
@@ -125,18 +130,17 @@ def sensitivity_by_size(compared, groups):
     """
     rows = []
     for least, below in pairwise((0, *SIZE_ENDS, math.inf)):
-        these = [
-            (polyps._replace(fractions=polyps.fractions[inside], ious=polyps.ious[inside]), regions)
-            for polyps, regions in compared
-            for inside in [(polyps.fractions >= least) & (polyps.fractions < below)]
-        ]
-        counts, _ = count_regions(these)
+        these = [polyps.of_size(least, below) for polyps, _ in compared]
+        counts = np.array([len(polyps.ious) for polyps in these])
         rows.append({"least": least, "below": min(below, 1), "count": int(counts.sum())})
-        metrics = polyp_metrics(these, groups)
-        for rule in RULES:
-            found = metrics.get(f"polyp_sensitivity_{rule}")
-            share = describe(found) if found else {"value": None, "interval": None}
-            rows[-1][rule] = {key: share[key] for key in ("value", "interval")}
+        found = np.array([[polyps.matched(rule).sum() for rule in RULES] for polyps in these])
+        sampled = bootstrap_ratios(found, np.tile(counts[:, None], len(RULES)), groups).T
+        ends = share_extremes(len(np.unique(groups[counts > 0])))
+        for rule, hits, samples in zip(RULES, found.sum(axis=0), sampled, strict=True):
+            rows[-1][rule] = {"value": None, "interval": None}
+            if counts.any():
+                value = float(hits / counts.sum())
+                rows[-1][rule] = {"value": value, "interval": interval(value, samples, ends)}
     return rows
 
 

@@ -14,7 +14,8 @@ def make_predictor(network, name="the network"):
     """Return a function from (n, size, size, 3) uint8 pictures to probabilities of polyp.
 
     Those are (n, size, size, 1) float32, 0 to 1. It is traced once, for batches of any length. It
-    raises InputError, by `name`, if the network gives anything but probabilities.
+    raises InputError, by `name`, if the network gives anything but probabilities, or if memory is
+    not enough for it.
     """
     import tensorflow as tf
 
@@ -22,7 +23,13 @@ def make_predictor(network, name="the network"):
     traced = tf.function(lambda pictures: network(pictures, training=False), signature)
 
     def predict(pictures):
-        probabilities = traced(pictures).numpy()
+        try:
+            probabilities = traced(pictures).numpy()
+        except tf.errors.ResourceExhaustedError as error:
+            raise InputError(
+                f"{name}: out of memory with batches of {len(pictures)}; take a smaller BATCH_SIZE"
+                " in evaluation.py"
+            ) from error
         low, high = probabilities.min(), probabilities.max()
         if not (low >= 0 and high <= 1):  # NaN is neither
             raise InputError(

@@ -135,7 +135,7 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
         "data": pictures.source,
         "data_sha256": pictures.sha256,
         "trained_on_this_data": None if None in trained_on else all(trained_on),
-        "warnings": pictures.doubts(configs),
+        "warnings": pictures.doubts(configs) + scene_doubts(groups),
         "images": len(pictures.names),
         "scenes": len(np.unique(groups)),
         "resolution": f"{size} x {size} pixels, as the network sees them",
@@ -147,6 +147,13 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
     if len(chosen) > 1:
         report["compared"] = described[1] | {"difference": compare_families(*families)}
     return report
+
+
+def scene_doubts(groups):
+    """Return a line if all images are of one scene; groups: (n,) int, their scenes."""
+    if len(np.unique(groups)) > 1:
+        return []
+    return ["all images show one scene: the intervals do not say how others would vary."]
 
 
 def fold_scores(pictures, networks, prediction):
@@ -364,7 +371,8 @@ def save_report(results, report, table):
     with results.write("metrics.json") as beside:
         beside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     with results.write("metrics.md") as beside:
-        beside.write_text("\n".join(markdown(report)) + "\n", encoding="utf-8")
+        text = "\n".join(markdown(report)) + "\n"
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
     with (
         results.write("per_image.csv") as beside,
         open(beside, "w", newline="", encoding="utf-8") as file,

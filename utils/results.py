@@ -40,16 +40,22 @@ class Results:
         self.folder, self.written = Path(folder), []
         self.part = self.folder / PART  # where this run's are until all are there
         read = {Path(path).resolve() for path in inputs}
-        for name in self.unchanged():
-            path = (self.folder / name).resolve()
-            if path in read or path.parent in read:
-                raise InputError(
-                    f"{self.folder / name}: is a result of an earlier run, which this one would"
-                    f" remove from {self.folder}; choose another place with --results"
-                )
 
-    def unchanged(self):
-        """Return the names of the files that the earlier run's list has, as it wrote them."""
+        def is_read(name):
+            path = (self.folder / name).resolve()
+            return path in read or path.parent in read
+
+        for name in self.unchanged(is_read):
+            raise InputError(
+                f"{self.folder / name}: is a result of an earlier run, which this one would"
+                f" remove from {self.folder}; choose another place with --results"
+            )
+
+    def unchanged(self, chosen=lambda name: True):
+        """Return the names of the files that the earlier run's list has, as it wrote them.
+
+        chosen: tells of a name whether the file is looked at, which reads it whole.
+        """
         path, names = self.folder / LIST, []
         if not path.is_file():
             return names
@@ -60,7 +66,7 @@ class Results:
             except (ValueError, TypeError):  # a line that somebody has damaged
                 continue
             file = self.folder / name
-            here = not inside.is_absolute() and ".." not in inside.parts
+            here = not inside.is_absolute() and ".." not in inside.parts and chosen(name)
             if here and file.is_file() and file_sha256(file) == digest:
                 names.append(name)
         return list(dict.fromkeys(names))
@@ -75,8 +81,8 @@ class Results:
         at work there.
         """
         with lock_folder(self.folder):
-            changed = (self.held() & set(names)) - set(self.unchanged())
-            if changed:
+            stays = self.held() & set(names)
+            if changed := stays - set(self.unchanged(stays.__contains__)):
                 raise InputError(
                     f"{self.folder / min(changed)}: was changed since a run wrote it, or is none of"
                     " the last run's; move it away, or choose another place with"
@@ -160,3 +166,8 @@ class Results:
                 raise
         except OSError as error:
             raise cannot_write(self.folder / name, error) from error
+
+    def discard(self, name):
+        """Take back the file `name`, which this run has written."""
+        (self.part / name).unlink()
+        self.written = [line for line in self.written if line[1] != name]

@@ -48,8 +48,8 @@ def save_figures(results, pictures, scored, properties, groups, report):
     with results.write("sensitivity_by_size.png") as beside:
         save_sensitivity_by_size(beside, report["polyps_by_size"], title)
     with results.write("reliability.png") as beside:
-        histograms = (sum(histograms) for histograms, _ in (scored.plain, scored.divided))
-        save_reliability(beside, *histograms, scored.temperature, title)
+        plain, divided = sum(scored.plain[0]), sum(scored.divided[0])
+        save_reliability(beside, plain, divided, scored.temperature, title)
     with results.write("failures.png") as beside:
         save_failures(beside, dice_by_property(properties, dice, groups), threshold, title)
     with results.write("worst.png") as beside:

@@ -41,6 +41,7 @@ FILM_SUFFIXES = {
 PICTURE_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
 LARGE = 1 << 22  # pixels of a picture from which on one alone is finished at a time
 ONE_LARGE = threading.Lock()
+JPEG_SIDE = 65_500  # pixels: no JPEG, and so no picture of outlines, has a longer side
 
 # Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
 COLUMNS = (
@@ -66,8 +67,8 @@ def read_list(file):
     data = sys.stdin.buffer.read(MAX_TEXT + 1) if file == "-" else read_file(file)
     if len(data) > MAX_TEXT:
         raise InputError(f"{file}: is too large; the limit is {MAX_TEXT:,} bytes: name folders")
-    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).splitlines()
-    named = [line for line in lines if line.strip()]
+    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).split("\n")
+    named = [line.removesuffix("\r") for line in lines if line.strip()]
     paths, missing = [], []
     for path in named:
         if os.path.isfile(path) or os.path.isdir(path):
@@ -263,6 +264,8 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
         name, file = item
         try:
             picture = decode_image(read_bytes(file), file, cv2.IMREAD_COLOR_RGB)
+            if max(picture.shape) > JPEG_SIDE:
+                raise InputError(f"{file}: a side of more than {JPEG_SIDE:,} pixels; cut it")
         except InputError as error:
             failures[file] = error
             return None
@@ -304,6 +307,8 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
             done, without = done + 1, without + (not rows[0][0])
             progress.advance()
         damaged = tells_damage(held_back())
+    if not done:
+        results.discard(OWN_TABLE)
     if damaged:
         whole = sorted(set(files.values()) - set(failures))
         problem = "a damaged JPEG; its mask is that of the part that is there; replace it"

@@ -159,7 +159,7 @@ def folder_source(images, masks, convention=PLAIN):
         if not entries:
             raise InputError(f"{folder}: holds no picture of a known format")
         files.append(entries)
-    return paired_source(f"{images} and {masks}", *files, read_bytes, convention)
+    return paired_source(f"{Path(images)} and {Path(masks)}", *files, read_bytes, convention)
 
 
 def paired_source(label, images, masks, read, convention=PLAIN):
