@@ -376,11 +376,10 @@ def parse_arguments():
         "--probabilities", action="store_true", help="write those of your own pictures too, as PNG"
     )
     folder = {"type": named_path, "metavar": "DIR"}
+    several = folder | {"nargs": "+", "action": "extend"}
     parser.add_argument(
         "--data",
-        nargs="+",
-        default=[DATA_DIR],
-        **folder,
+        **several,
         help=f"several: folds, each with the network of its place; default: {DATA_DIR}",
     )
     parser.add_argument("--split", choices=(*SPLITS, "all"), help="default: test")
@@ -390,14 +389,13 @@ def parse_arguments():
         "--archive", type=named_path, metavar="FILE", help="a zip of such pictures and masks"
     )
     add_mask_arguments(parser)
-    networks = folder | {"nargs": "+", "action": "extend"}
     parser.add_argument(
         "--checkpoints",
-        **networks,
+        **several,
         help="of one network, or of several, whose mean is taken;"
         f" default: {CHECKPOINTS_DIR}, and without a network there {SHIPPED_CHECKPOINTS}",
     )
-    parser.add_argument("--compare", **networks, help="another network, or several, to compare")
+    parser.add_argument("--compare", **several, help="another network, or several, to compare")
     parser.add_argument(
         "--thresholds", action="store_true", help="choose a threshold on the validation split"
     )
@@ -406,6 +404,7 @@ def parse_arguments():
     )
     parser.add_argument("--results", default=RESULTS_DIR, **folder, help="default: %(default)s")
     arguments = parser.parse_args()
+    arguments.data = arguments.data or [DATA_DIR]
     check_combination(parser, arguments)
     return arguments
 

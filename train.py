@@ -428,7 +428,8 @@ def earlier_training(folder, settings):
     with reading(path, "--fresh begins anew in its folder"):
         config = json.loads(read_whole(path))
         before = config["settings"]
-        differing = [key for key, value in settings.items() if before.get(key) != value]
+        own = {key: value for key, value in settings.items() if key != "descent"}  # "from" decides
+        differing = [key for key, value in own.items() if before.get(key) != value]
         if config["machine"]["precision"] not in PRECISIONS[1:]:  # a training goes on in it
             raise ValueError
     if differing:

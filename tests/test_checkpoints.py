@@ -50,6 +50,11 @@ def test_a_network_keeps_what_those_before_it_were_trained_on():
     assert both == ["b", "a"]
     del config["settings"]["descent"]  # as trainings left it once
     assert checkpoints.ancestors(config) == checkpoints.UNKNOWN
+    for damaged in (None, 5, [{}], ["x"]):
+        config["settings"]["descent"] = damaged
+        (second / "config.json").write_text(json.dumps(config))
+        with pytest.raises(InputError, match=r"second/config\.json: is damaged"):
+            checkpoints.read_config(second)
     (first / "config.json").unlink()
     assert checkpoints.line_of_descent(first)["descent"] == checkpoints.UNKNOWN
 

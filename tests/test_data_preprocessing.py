@@ -18,6 +18,7 @@ import data_preprocessing as data
 from shell import ROOT, assert_mistake, command, make_pair, run_script, zip_folders
 from utils.dataset import FILES, SPLITS, load_summary
 from utils.files import InputError
+from utils.labelled import FoldPictures
 from utils.pictures import reduce_pair
 from utils.sources import archive_source, folder_source
 
@@ -344,6 +345,10 @@ def test_each_fold_is_tested_once_and_no_scene_is_parted(folders, tmp_path):
         assert all(summary["pairs"][name] for name in SPLITS)
         tested += list(names[split == "test"])
     assert sorted(tested) == source.names
+    each = [tmp_path / f"fold{fold}" for fold in range(5)]
+    for fold, folder in enumerate(each):
+        data.prepare(source, folder, first, fold)
+    assert sorted(FoldPictures(each).names) == source.names
     data.prepare(source, tmp_path / "anew", fold=4)
     np.testing.assert_array_equal(splits_of(tmp_path / "anew"), splits_of(tmp_path / "out"))
     again = tmp_path / "out/splits.csv"

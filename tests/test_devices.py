@@ -1,4 +1,4 @@
-"""TensorFlow's start: what it holds back, and what it must not."""
+"""What is held back of the standard error, and what must not be."""
 
 import os
 

@@ -33,6 +33,8 @@ def server():
 def impatience(monkeypatch):
     monkeypatch.setattr(room, "BACKOFF", 0.01)
     monkeypatch.setattr(room, "TIMEOUT", (2, 0.3))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
 
 
 @pytest.fixture

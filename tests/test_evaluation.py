@@ -13,7 +13,7 @@ import pytest
 
 import evaluation
 from model import build_unet, load_unet
-from shell import make_pictures, read_rows, save_data_set, save_folds
+from shell import make_pictures, read_rows, save_data_set, save_folds, zip_folders
 from utils.calibration import fit_temperature
 from utils.checkpoints import Networks, hash_weights
 from utils.demo import draw_demo_pair
@@ -254,7 +254,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
             image = cv2.resize(image, (100, 80), interpolation=cv2.INTER_NEAREST)
             cv2.imwrite(str(folder / f"{number}.png"), image)
     for seed, name in enumerate("ab"):
-        save_checkpoint(tmp_path / name, seed=seed)
+        save_checkpoint(tmp_path / name, filters=4, seed=seed)
     line = ["evaluation.py", "--images", "images", "--masks", "masks"]
     monkeypatch.setattr("sys.argv", [*line, "--checkpoints", "a", "--compare", "b"])
     evaluation.main()
@@ -272,11 +272,53 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
             assert mean == pytest.approx(part[f"metrics{end}"]["image_dice"]["value"], abs=1e-5)
     assert "images on which they differ most" in out
     assert out.splitlines()[-1].endswith("figures, of A")
+    assert report["metrics"] != report["compared"]["metrics"]
+    archive = ["--archive", str(zip_folders(folders, tmp_path / "pairs.zip"))]
+    for letter, part in (("a", report), ("b", report["compared"])):
+        arguments = [*archive, "--checkpoints", letter, "--results", letter * 2]
+        monkeypatch.setattr("sys.argv", ["evaluation.py", *arguments])
+        evaluation.main()
+        alone = json.loads(Path(letter * 2, "metrics.json").read_text())
+        assert alone["title"] == "pictures of pairs.zip"
+        assert alone["metrics_at_own_size"] == part["metrics_at_own_size"]
+    capsys.readouterr()
 
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
     assert "results: 15 of an earlier run's files are replaced" in capsys.readouterr().out
     assert sorted(os.listdir("results")) == ["masks", "overlays", "pictures.csv", "written.jsonl"]
+
+
+@pytest.mark.parametrize(("split", "names"), [("train", ["n0"]), ("all", ["n0", "n1", "n2"])])
+def test_the_split_that_is_asked_for_is_scored(split, names, tmp_path, monkeypatch, capsys):
+    data = save_data_set(tmp_path / "data", np.ones((1, 16, 16, 1), np.uint8))
+    save_checkpoint(tmp_path / "checkpoints")
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data), "--split", split])
+    evaluation.main()
+    assert [row["name"] for row in read_rows(Path("results/per_image.csv"))] == names
+    assert "their scores say little" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "step"), [([], "score_pictures"), (["--thresholds"], "score_thresholds")]
+)
+def test_a_data_set_that_is_prepared_anew_meanwhile_is_not_scored(
+    arguments, step, tmp_path, monkeypatch
+):
+    data = save_data_set(tmp_path / "data", np.ones((2, 16, 16, 1), np.uint8))
+    folder, real = save_checkpoint(tmp_path / "checkpoints"), getattr(evaluation, step)
+
+    def prepared_anew(*values):
+        summary = json.loads((data / "dataset.json").read_text())
+        (data / "dataset.json").write_text(json.dumps(summary | {"sha256": "another"}))
+        return real(*values)
+
+    monkeypatch.setattr(evaluation, step, prepared_anew)
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data), *arguments])
+    with pytest.raises(InputError, match=r"prepared anew while it was read; run the same command"):
+        evaluation.main()
+    assert not (Path("results") / "metrics.json").exists()
+    assert not (folder / "thresholds.json").exists()
 
 
 def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkeypatch, capsys):
@@ -323,10 +365,13 @@ def test_folds_are_pooled_each_by_its_own_network(tmp_path, monkeypatch, capsys)
     """The report of two folds: its metrics are those of all, its folds' those of each alone."""
     data = [str(folder) for folder in save_folds(tmp_path)]
     for seed, fold in enumerate("01"):
-        save_checkpoint(tmp_path / fold, seed=seed, data=f"abc{fold}")
+        save_checkpoint(tmp_path / fold, filters=4, seed=seed, data=f"abc{fold}")
+    first, second = (load([Path(fold)], tta=False)[0] for fold in "01")
+    pictures = np.load(Path(data[0]) / "images.npy")
+    assert ((first(pictures) >= 0.5) != (second(pictures) >= 0.5)).any()
     line = ["evaluation.py", "--data", *data, "--checkpoints"]
     monkeypatch.setattr("sys.argv", [*line, "1", "0"])
-    with pytest.raises(InputError, match=r"^1: was trained on another fold than .*fold0"):
+    with pytest.raises(InputError, match=r"^1: was trained on other data or another fold than"):
         evaluation.main()
     monkeypatch.setattr("sys.argv", [*line, "0", "1", "--compare", "0", "1"])
     evaluation.main()
@@ -349,7 +394,7 @@ def test_folds_are_pooled_each_by_its_own_network(tmp_path, monkeypatch, capsys)
         assert its["metrics"] == {name: m["value"] for name, m in alone["metrics"].items()}
         assert (its["checkpoints"], its["images"]) == (fold, 3)
         assert its["data_sha256"] == alone["data_sha256"]
-        assert each in page
+        assert f'<th scope="row">{each}</th>' in page
     scores = np.array([fold["metrics"]["f1"] for fold in report["folds"]])
     for text, value in (("mean", scores.mean()), ("standard deviation", scores.std(ddof=1))):
         for lines in (out, Path("results/metrics.md").read_text()):

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -203,6 +204,23 @@ def test_a_script_under_nohup_outlives_its_terminal():
     assert process.returncode == 0
 
 
+def test_a_folder_that_goes_again_is_locked_until_it_is_gone(tmp_path, monkeypatch):
+    """Another process, that locks it in between, would be left with a folder that is no more."""
+    gone, rmdir = [], Path.rmdir
+
+    def removed(path):
+        with pytest.raises(InputError, match="another process"):
+            lock_folder(path).__enter__()
+        gone.append(path)
+        rmdir(path)
+
+    monkeypatch.setattr(Path, "rmdir", removed)
+    with lock_folder(tmp_path / "new"):
+        pass
+    assert gone == [tmp_path / "new"]
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_locked_folder_is_refused_until_it_is_free(tmp_path):
     folder = tmp_path / "new" / "folder"
     with lock_folder(folder):
@@ -397,6 +415,7 @@ def test_a_lock_on_a_folder_that_another_process_removed_is_none(tmp_path, monke
 
 
 def test_progress_without_a_known_end_counts_and_ends_its_line(capsys, monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: 5.0)
     progress = Progress("frames", math.inf)
     progress.terminal, progress.shown = True, -1
     progress.advance(10)

@@ -81,6 +81,8 @@ def test_what_the_network_began_with_may_have_seen_the_pictures(descent, words, 
     folds = FoldPictures(save_folds(tmp_path / "folds"))
     (line,) = folds.doubts({"NET": {"settings": settings}})
     assert line.startswith("NET began with a network of other data or another split")
+    settings["data_sha256"] = descent[0]["data_sha256"]  # of the same fold
+    assert folds.doubts({"NET": {"settings": settings}}) == []
     source = SourcePictures(source_of(NAMES), 4, 0.5, tmp_path / "none.csv")
     list(source.batches(32, 2))
     source.source = descent[0]["data_source"] or "drawn"
@@ -115,9 +117,9 @@ def test_folds_are_one_set_of_which_each_tests_its_own(tmp_path):
         pictures.check_networks(Networks(["A", "B"], configs, [], 0.5, by_fold=True))
 
     check("abc1", "abc0")
-    with pytest.raises(InputError, match=r"^A: was trained on another fold than .*fold1, and has"):
+    with pytest.raises(InputError, match=r"^A: was trained on .* another fold than .*fold1"):
         check("abc0", "abc1")
-    with pytest.raises(InputError, match=r"^B: was trained on another fold than .*fold0, and has"):
+    with pytest.raises(InputError, match=r"^B: was trained on .* another fold than .*fold0"):
         check("abc1", "abc1")
 
 
@@ -127,7 +129,14 @@ def test_folds_that_test_a_picture_twice_or_are_of_several_data_sets_are_refused
         FoldPictures([folders[0], folders[0]])
     splits = folders[1] / "splits.csv"
     splits.write_text(splits.read_text().replace("n1,1,", "n1,9,"))
-    with pytest.raises(InputError, match=r"fold1: holds other pictures, sizes or groups than"):
+    with pytest.raises(InputError, match=r"fold1: holds other pictures, masks, sizes or groups"):
+        FoldPictures(folders)
+    splits.write_text(splits.read_text().replace("n1,9,", "n1,1,"))
+    FoldPictures(folders)
+    summary = json.loads((folders[1] / "dataset.json").read_text())
+    summary["polyp_fraction"]["all"] = 0.9  # of inverted masks
+    (folders[1] / "dataset.json").write_text(json.dumps(summary))
+    with pytest.raises(InputError, match=r"fold1: holds other pictures, masks, sizes or groups"):
         FoldPictures(folders)
 
 

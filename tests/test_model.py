@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 import model as unet
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small():
     keras.utils.set_random_seed(0)
     return unet.build_unet(size=32, filters=4, polyp_fraction=0.15)

@@ -182,6 +182,13 @@ def test_a_changed_result_is_told_of_before_any_work(folder):
         pytest.fail("the work has begun")
 
 
+@pytest.mark.parametrize("name", ["masks/a\0.png", "\ud800", "/etc/passwd", "../a.png"])
+def test_a_damaged_list_names_nothing(name, folder):
+    folder.mkdir()
+    (folder / "written.jsonl").write_text(json.dumps(["0" * 64, name]) + "\n")
+    assert Results(folder, [folder / "x"]).unchanged() == []
+
+
 def test_nothing_outside_the_folder_is_ever_removed(folder, tmp_path):
     run_with(folder, {"masks/a.png": "1"})
     digest = json.loads((folder / LIST).read_text())[0]

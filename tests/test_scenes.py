@@ -152,6 +152,8 @@ def test_doubles_of_hardly_any_texture_join_too():
     assert 0 < sum(len(item.descriptors[::8]) for item in features) < 32
     groups = scenes.group_scenes(features, 4)
     np.testing.assert_array_equal(groups[:3], groups[3:])
+    plain = scenes.sift_features(np.zeros((30, 40, 3), np.uint8))
+    assert scenes.candidate_pairs([plain] * 100 + features[:2]) == [(100, 101)]
 
 
 @pytest.mark.parametrize("size", [(1, 1, 3), (3, 500, 3), (300, 400, 3)])

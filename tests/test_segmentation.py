@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import evaluation
-from shell import segment_picture
+from shell import full_disk, segment_picture
 from utils.checkpoints import Networks
 from utils.demo import draw_demo_pair
 from utils.files import InputError
@@ -408,8 +408,38 @@ def test_a_films_name_is_no_address_and_one_that_is_no_text_is_refused():
     assert segment_one_film("2026-11-25T10:30:00.mp4") == (11, 6)
     odd = os.fsdecode(b"f\xe4.mp4")
     os.rename("2026-11-25T10:30:00.mp4", odd)
-    with pytest.raises(FilmError, match=r"paths in UTF-8 alone; rename it$"):
+    with pytest.raises(FilmError, match=r"paths in UTF-8 alone; rename it, or"):
         segment_one_film(odd)
+
+
+def test_a_film_for_which_there_is_no_room_is_no_bad_film():
+    write_film("film.mp4")
+    with full_disk(100), pytest.raises(InputError, match=r"film\.\w+: cannot be written") as error:
+        segment_one_film("film.mp4")
+    assert not isinstance(error.value, FilmError)
+
+
+def test_films_are_outlined_by_the_script_and_a_broken_one_does_not_stop_the_others(
+    monkeypatch, capsys
+):
+    masks = write_film("a.mp4")
+    Path("b.mp4").write_bytes(b"no film")
+    save("c.png", (5, 5, 20, 20))
+    use_brightness(monkeypatch)
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "b.mp4", "a.mp4", "c.png"])
+    with pytest.raises(SystemExit) as end:
+        evaluation.main()
+    assert end.value.code == 1
+    out, err = capsys.readouterr()
+    frames = Path("results/films/a.mp4")
+    assert f"{frames}: 11 frames, 6 of them with a polyp, " in out
+    assert len(masks) == 11
+    assert "b.mp4: not a film that OpenCV can play" in err
+    assert "1 of 3 could not be read whole" in err
+    assert tree("results") == [
+        *("films/a.csv", "films/a.mp4", "masks/c.png", "overlays/c.jpg", "pictures.csv"),
+        "written.jsonl",
+    ]
 
 
 def test_a_film_that_mpeg_4_does_not_take_is_named():
@@ -443,7 +473,7 @@ def test_an_odd_size_loses_its_last_row_and_column_alone(monkeypatch):
             return True
 
         def get(self, key):
-            return {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: 6}[key]
+            return {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: 6}.get(key, 31)
 
         def read(self):
             frame = next(self.frames, None)
@@ -452,9 +482,9 @@ def test_an_odd_size_loses_its_last_row_and_column_alone(monkeypatch):
         def release(self):
             pass
 
-    real = cv2.VideoCapture
+    real, film = cv2.VideoCapture, Path("film.mp4").absolute()
     monkeypatch.setattr(
-        cv2, "VideoCapture", lambda path, *a: OddFilm() if "results" not in path else real(path, *a)
+        cv2, "VideoCapture", lambda path, *a: OddFilm() if Path(path) == film else real(path, *a)
     )
     assert segment_one_film("film.mp4")[0] == 6
     frames = frames_of("results/films/film.mp4")[0]

@@ -141,6 +141,17 @@ def test_weights_that_explode_end_the_training_and_leave_the_best_network(layer,
     assert [epoch for epoch, _ in backups(keeper.folder, "bce")] == [1]
 
 
+def test_an_epoch_of_data_that_were_prepared_anew_is_not_kept(keeper):
+    def prepared_anew():
+        raise InputError("data: was prepared anew while it was read")
+
+    keeper.check_data = prepared_anew
+    keeper.begin_epoch(0)
+    with pytest.raises(InputError, match="prepared anew"):
+        keeper.end_epoch(0, make_rows([0.1])[0])
+    assert not any(path.is_file() for path in keeper.folder.rglob("*"))
+
+
 def test_a_phase_that_is_over_is_not_begun_again(keeper):
     """Not even if its last backup is damaged: the next phase has its own."""
     keeper.rows += make_rows([0.1] * 3) + make_rows([0.2], phase="dice")

@@ -140,18 +140,24 @@ def test_a_second_training_in_the_same_folder_is_refused(demo, tmp_path):
 
 
 def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):
-    options = [*TINY, "--data", demo]
-    done = run_script(
-        *("train.py", "--filters", 2, "--epochs", 0, 1, "--data", demo),
-        *("--from", trained, "--checkpoints", tmp_path / "next"),
-    )
+    options, source = [*TINY, "--data", demo], tmp_path / "source"
+    shutil.copytree(trained, source)
+    config = json.loads((source / "config.json").read_text())
+    own = {"data_source": "elsewhere", "data_sha256": "another"}
+    config["settings"] |= own
+    (source / "config.json").write_text(json.dumps(config))
+    line = "train.py", "--filters", 2, "--epochs", 0, 1, "--data", demo, "--from", source
+    line = *line, "--checkpoints", tmp_path / "next"
+    done = run_script(*line)
     assert done.returncode == 0, done.stderr
     before, after = (read_rows(folder / "history.csv") for folder in (trained, tmp_path / "next"))
     assert abs(float(after[0]["val_loss"]) - float(before[-1]["val_loss"])) < 0.1
     settings = json.loads((tmp_path / "next/config.json").read_text())["settings"]
-    own = {key: settings[key] for key in ("data_source", "data_sha256")}
     assert settings["from"]
     assert settings["descent"] == [own]
+    assert (tmp_path / "next/augmented.png").is_file()
+    (source / "config.json").unlink()  # what was known of the source decides nothing
+    assert "this very training, finished" in run_script(*line).stdout
     same = run_script("train.py", *options, "--from", trained, "--checkpoints", trained)
     assert_mistake(same, "--from", "another folder")
     none = run_script("train.py", *options, "--from", tmp_path, "--checkpoints", trained)
@@ -176,3 +182,16 @@ def test_the_original_is_the_original(demo, tmp_path):
         *("evaluation.py", "--data", demo, "--checkpoints", tmp_path, "--results", tmp_path / "r")
     )
     assert evaluated.returncode == 0, evaluated.stderr
+
+
+def test_what_memory_does_not_hold_is_a_line(demo, tmp_path):
+    change = """
+import train
+def greedy(*_):
+    import tensorflow as tf
+    raise tf.errors.ResourceExhaustedError(None, None, "no room")
+train.train = greedy
+"""
+    line = edited(change, "--batch-size", 8, "--data", demo, "--checkpoints", tmp_path)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert_mistake(done, "out of memory with batches of 8: take a smaller --batch-size")

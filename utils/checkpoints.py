@@ -77,6 +77,8 @@ def read_config(folder):
         config = json.loads(read_whole(path))
         settings = config["settings"]
         lacking = {"filters", "seed", "data_source", "data_sha256"} - settings.keys()
+        if not all(data.keys() == UNKNOWN[0].keys() for data in ancestors(config)):
+            raise ValueError
     if lacking:
         raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
     return config

@@ -38,7 +38,9 @@ def film_path(file):
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise FilmError(f"{file}: OpenCV takes films by paths in UTF-8 alone; rename it") from error
+        raise FilmError(
+            f"{file}: OpenCV takes films by paths in UTF-8 alone; rename it, or the folder"
+        ) from error
     return path
 
 
@@ -50,6 +52,8 @@ def open_film(file):
     try:
         if not film.isOpened() or not film.get(cv2.CAP_PROP_FPS) > 0:
             raise FilmError(f"{file}: not a film that OpenCV can play; replace or remove it")
+        if min(map(film.get, (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))) < 2:
+            raise FilmError(f"{file}: a film of a single pixel's width or height; remove it")
         yield film
     finally:
         film.release()
@@ -65,6 +69,7 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
     FilmError if it cannot be played, or ends before it should.
     """
     predict, size = predictor
+    film_path(results.folder)
 
     def read(number):
         there, frame = film.read()
@@ -119,7 +124,7 @@ def open_writer(beside, file, rate, size):
     rate: frames a second; size: width and height in pixels. Raises FilmError for one of either that
     MPEG-4 does not take, and OSError if nothing can be written there.
     """
-    beside.touch()
+    beside.write_bytes(bytes(1 << 16))  # OpenCV tells nobody of a disk that is full
     writer = cv2.VideoWriter(film_path(beside), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
     if not writer.isOpened():
         width, height = size

@@ -41,6 +41,7 @@ class PreparedPictures:
         self.split, self.pairs_of_split = split, load_split(split, data_dir)
         self.names, self.size = self.pairs_of_split.names, summary["image_size"]
         self.source, self.sha256 = summary["source"], summary["sha256"]
+        self.polyp_fraction = summary["polyp_fraction"].get("all")
         lines = [line for _, line in read_lines(Path(data_dir) / "splits.csv")]
         self.split_of = {name: split for name, _, split, _ in lines}
         self.group_of = {name: group for name, group, *_ in lines}
@@ -71,6 +72,10 @@ class PreparedPictures:
     def splits(self):
         """Return the split of each picture, n str."""
         return [self.split_of[name] for name in self.names]
+
+    def data_set(self):
+        """Return what stays the same whichever fold of a data set is the test split."""
+        return self.source, self.size, self.group_of, self.polyp_fraction
 
     def check_unchanged(self):
         """Raise InputError if the data set has been prepared anew since."""
@@ -133,10 +138,10 @@ class FoldPictures:
         self.parts = [PreparedPictures("test", folder) for folder in folders]
         first, tested_by = self.parts[0], {}
         for part in self.parts:
-            if part.size != first.size or part.group_of != first.group_of:
+            if part.data_set() != first.data_set():
                 raise InputError(
-                    f"{part.folder}: holds other pictures, sizes or groups than {first.folder};"
-                    " prepare all folds of one data set alike"
+                    f"{part.folder}: holds other pictures, masks, sizes or groups than"
+                    f" {first.folder}; prepare all folds of one data set alike"
                 )
             for name in part.names:
                 if name in tested_by:
@@ -161,8 +166,8 @@ class FoldPictures:
         ):
             if not part.is_trained_on_by(config):
                 raise InputError(
-                    f"{folder}: was trained on another fold than {part.folder}, and has seen"
-                    " pictures of its test split; name data and networks in the same order"
+                    f"{folder}: was trained on other data or another fold than {part.folder}, and"
+                    " may have seen its test split; name data and networks in the same order"
                 )
 
     def pairs(self, rows, size):

@@ -66,8 +66,8 @@ class Results:
             except (ValueError, TypeError):  # a line that somebody has damaged
                 continue
             file = self.folder / name
-            here = not inside.is_absolute() and ".." not in inside.parts and chosen(name)
-            if here and file.is_file() and file_sha256(file) == digest:
+            here = not inside.is_absolute() and ".." not in inside.parts and file.is_file()
+            if here and chosen(name) and file_sha256(file) == digest:
                 names.append(name)
         return list(dict.fromkeys(names))
 

@@ -108,7 +108,7 @@ def candidate_pairs(features):
     words = 32
     sample = [item.descriptors[::8] for item in features]
     if len(features) <= NEIGHBOURS + 1 or sum(map(len, sample)) < words:
-        return list(combinations(range(len(features)), 2))
+        return list(combinations([row for row, some in enumerate(sample) if len(some)], 2))
     sample = np.concatenate(list(map(root_sift, sample)))
     centers = MiniBatchKMeans(words, batch_size=4096, max_iter=20, n_init=1, random_state=0)
     centers = centers.fit(sample).cluster_centers_
