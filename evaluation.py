@@ -39,8 +39,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 from utils.calibration import fit_temperature, scale_probabilities
 from utils.checkpoints import (
     THRESHOLDS_FILE,
@@ -56,7 +54,6 @@ from utils.dataset import SPLITS
 from utils.devices import describe_machine, start_tensorflow
 from utils.files import (
     InputError,
-    Progress,
     fail,
     hold_back_stderr,
     input_errors,
@@ -67,11 +64,6 @@ from utils.files import (
 from utils.films import FilmError, segment_film
 from utils.gallery import gallery_names, save_gallery
 from utils.labelled import FoldPictures, PreparedPictures, SourcePictures
-from utils.metrics import (
-    confusion_counts,
-    curve_histogram,
-    set_scores,
-)
 from utils.prediction import (
     average_networks,
     average_views,
@@ -89,7 +81,7 @@ from utils.report import (
 )
 from utils.results import OWN_TABLE, SCORES, Results
 from utils.score_figures import save_figures
-from utils.scoring import Scored, score_pictures
+from utils.scoring import Scored, score_pictures, score_thresholds
 from utils.segmentation import (
     find_files,
     is_film,
@@ -278,7 +270,7 @@ def choose_threshold(arguments):
         networks = Networks(folders, [config], hash_weights(folders), None)
         loaded = load_predictions([networks], pictures, arguments.tta)
         (networks,), ((predict,),), size, precision = loaded
-        rows, curve = score_thresholds(predict, pictures, size)
+        rows, curve = score_thresholds(predict, pictures, size, THRESHOLDS, BATCH_SIZE)
         temperature, images = fit_temperature(curve), len(pictures.names)
         pictures.check_unchanged()
         best = store_threshold(networks, arguments.tta, images, rows, temperature)
@@ -291,26 +283,6 @@ def choose_threshold(arguments):
         ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
         sep="\n",
     )
-
-
-def score_thresholds(predict, pictures, size):
-    """Return the `set_scores` of labelled pictures at each of THRESHOLDS, and their curve.
-
-    predict, size: of a network. Returns dicts, with their "threshold", and a `curve_histogram`.
-    """
-    counts, curve = [[] for _ in THRESHOLDS], 0
-    progress = Progress("images", len(pictures.names))
-    for batch in pictures.batches(size, BATCH_SIZE):
-        probabilities = predict(batch.images)
-        for threshold, counted in zip(THRESHOLDS, counts, strict=True):
-            counted.append(confusion_counts(batch.masks, probabilities >= threshold))
-        curve += curve_histogram(batch.masks, probabilities)
-        progress.advance(len(batch.images))
-    rows = [
-        {"threshold": threshold, **set_scores(np.concatenate(counted))}
-        for threshold, counted in zip(THRESHOLDS, counts, strict=True)
-    ]
-    return rows, curve
 
 
 def segment(arguments):

@@ -1,4 +1,4 @@
-"""What is scored of each image, batch by batch: pixels, whole polyps, borders, probabilities."""
+"""What is scored of each image, batch by batch, and what pixels score at several thresholds."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from utils.calibration import cross_entropy, reliability_histogram, scale_probab
 from utils.cases import pack_predictions
 from utils.failures import picture_properties
 from utils.files import Progress, parallel
-from utils.metrics import confusion_counts, curve_histogram
+from utils.metrics import confusion_counts, curve_histogram, set_scores
 from utils.pictures import HALF
 from utils.polyps import compare_regions
 from utils.prediction import enlarge
@@ -81,3 +81,24 @@ def score_pictures(predictors, scored, pictures, size, batch_size):
             properties += parallel(lambda pair: picture_properties(*pair), pairs)
             progress.advance(len(batch.images))
     return properties
+
+
+def score_thresholds(predict, pictures, size, thresholds, batch_size):
+    """Return the `set_scores` of labelled pictures at each of several thresholds, and their curve.
+
+    pictures: as utils/labelled.py has them; predict, size: of one network; thresholds: a tuple of
+    probabilities. Returns a list of dicts, each with its "threshold", and a `curve_histogram`.
+    """
+    counts, curve = [[] for _ in thresholds], 0
+    progress = Progress("images", len(pictures.names))
+    for batch in pictures.batches(size, batch_size):
+        probabilities = predict(batch.images)
+        for threshold, counted in zip(thresholds, counts, strict=True):
+            counted.append(confusion_counts(batch.masks, probabilities >= threshold))
+        curve += curve_histogram(batch.masks, probabilities)
+        progress.advance(len(batch.images))
+    rows = [
+        {"threshold": threshold, **set_scores(np.concatenate(counted))}
+        for threshold, counted in zip(thresholds, counts, strict=True)
+    ]
+    return rows, curve
