@@ -254,7 +254,7 @@ def check_constants():
     check_whole("SEED", SEED, file, least=0, most=2**32 - 1)
     check_whole("FOLDS", FOLDS, file, least=2)
     check_whole("VALIDATION_PARTS", VALIDATION_PARTS, file, least=2)
-    check_whole("DEMO_PAIRS", DEMO_PAIRS, file, least=max(3, FOLDS))  # as split_scenes asks
+    check_whole("DEMO_PAIRS", DEMO_PAIRS, file, least=max(3, FOLDS))  # as fold_scenes asks
 
 
 def parse_arguments():
@@ -304,8 +304,12 @@ def choose_source(arguments):
 def check_splits(arguments):
     """Raise InputError for a splits file or a fold that is of no use, before any download."""
     path, fold = arguments.splits, arguments.fold
+    if not (path or arguments.regroup or arguments.demo or SPLITS_PATH.is_file()):
+        raise InputError(
+            f"{SPLITS_PATH}: is missing; get it back with git checkout, or split anew by --regroup"
+        )
     if not (path or arguments.regroup or arguments.demo or arguments.images or arguments.archive):
-        path = SPLITS_PATH if SPLITS_PATH.is_file() else None  # the official archive's
+        path = SPLITS_PATH  # the official archive's
     if path:
         groups, _, folds = read_splits(path, sorted(names_in(path)))
         if fold is not None:
@@ -321,10 +325,6 @@ def choose_splits(arguments, names):
     """
     if arguments.splits or arguments.regroup or arguments.demo:
         return arguments.splits
-    if not SPLITS_PATH.is_file():
-        raise InputError(
-            f"{SPLITS_PATH}: is missing; get it back with git checkout, or split anew by --regroup"
-        )
     return SPLITS_PATH if names_in(SPLITS_PATH) == set(names) else None
 
 
@@ -332,7 +332,8 @@ def main():
     """Prepare the data set that the command line asks for, or print the agreement on it."""
     arguments = parse_arguments()
     check_constants()
-    check_splits(arguments)
+    if not arguments.agreement:
+        check_splits(arguments)
     start = time.monotonic()
     source = choose_source(arguments)
     if arguments.agreement:

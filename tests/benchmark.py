@@ -266,15 +266,14 @@ def own_pictures_one_by_one(filters, precision, archive):
 
     import evaluation
     from utils.figures import YELLOW, outline
-    from utils.files import read_file
-    from utils.pictures import decode_image
+    from utils.pictures import decode_image, read_bytes
 
     predict, files = shipped_predictor(filters, precision), own_files(archive)
 
     def work():
         folder = Path(tempfile.mkdtemp())
         for name, file in files.items():
-            picture = decode_image(read_file(file), file, cv2.IMREAD_COLOR_RGB)
+            picture = decode_image(read_bytes(file), file, cv2.IMREAD_COLOR_RGB)
             mask = segment_picture(predict, picture, IMAGE_SIZE, evaluation.THRESHOLD)
             drawn = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
             cv2.imwrite(str(folder / f"{name}.mask.png"), mask)

@@ -46,6 +46,10 @@ def test_a_folder_and_an_archive_make_the_same_data_set(folders, tmp_path):
 
 
 def test_a_data_set_is_what_the_readme_says(folders, tmp_path):
+    wide = np.zeros((60, 80, 3), np.uint8)
+    wide[20:40, 20:60] = 200
+    replace(folders[0] / "11.png", wide)
+    replace(folders[1] / "11.png", wide[..., 0] // 200 * 255)
     summary = data.prepare(folder_source(*folders), tmp_path / "out")
     images = np.load(tmp_path / "out/images.npy", mmap_mode="r")
     masks = np.load(tmp_path / "out/masks.npy", mmap_mode="r")
@@ -64,9 +68,28 @@ def test_a_data_set_is_what_the_readme_says(folders, tmp_path):
     assert summary == json.loads((tmp_path / "out/dataset.json").read_text())
     assert summary["pairs"]["all"] == 20
     assert sum(summary["pairs"][split] for split in SPLITS) == 20
-    assert summary["polyp_fraction"]["all"] == pytest.approx(masks.mean())
-    assert summary["original_width"] == [50, 50, 50]
+    splits, groups = (np.array([line[key] for line in lines]) for key in ("split", "group"))
+    for split, fraction in summary["polyp_fraction"].items():
+        assert fraction == pytest.approx(masks[(splits == split) | (split == "all")].mean())
+    assert len(set(summary["polyp_fraction"].values())) == 4
+    assert summary["groups"] == len(set(groups))
+    assert summary["largest_group"] == max(list(groups).count(group) for group in groups)
+    assert summary["original_width"] == [50, 50, 80]
+    assert summary["original_height"] == [40, 40, 60]
     assert cv2.imread(str(tmp_path / "out/preview.png")) is not None
+
+
+def test_the_preview_goes_from_the_smallest_to_the_largest_polyp(tmp_path, monkeypatch):
+    sheets = []
+    monkeypatch.setattr("utils.figures.save_sheet", lambda *given: sheets.append(given))
+    fractions = np.linspace(0, 0.5, 20)[::-1]
+    for name, channels in (("images", 3), ("masks", 1)):
+        np.save(tmp_path / f"{name}.npy", np.zeros((20, 16, 16, channels), np.uint8))
+    data.save_preview(tmp_path, [f"n{number}" for number in range(20)], fractions)
+    ((_, _, titles, _),) = sheets
+    assert len(titles) == 8
+    assert titles[0] == "n19\n0.0% polyp"
+    assert titles[-1] == "n0\n50.0% polyp"
 
 
 def test_the_number_of_threads_changes_nothing(folders, tmp_path, monkeypatch):
@@ -417,6 +440,18 @@ def test_a_missing_split_of_hyperkvasir_is_named(folders, tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--regroup"])
     data.main()
     assert (tmp_path / "out/dataset.json").is_file()
+    monkeypatch.setattr(data, "download_archive", lambda *_: pytest.fail("it downloads"))
+    monkeypatch.setattr(sys, "argv", ["data_preprocessing.py"])
+    with pytest.raises(InputError, match=r"none\.csv: is missing"):
+        data.main()
+
+
+def test_the_agreement_needs_no_split(folders, tmp_path, monkeypatch, capsys):
+    arguments = ["data_preprocessing.py", "--images", folders[0], "--masks", folders[1]]
+    monkeypatch.setattr(sys, "argv", [*map(str, arguments), "--agreement"])
+    monkeypatch.setattr(data, "SPLITS_PATH", tmp_path / "none.csv")
+    data.main()
+    assert "no frame stands there twice" in capsys.readouterr().out
 
 
 BAD_CONSTANTS = {

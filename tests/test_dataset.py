@@ -71,7 +71,9 @@ def test_a_splits_file_with_another_header_or_none_is_refused(tmp_path):
     path = write_splits(tmp_path / "mine.csv", GOOD_LINES, header="name,split")
     with pytest.raises(InputError, match="first line must be name,group,split,fold"):
         dataset.read_splits(path, ["a", "b", "c", "d"])
-    with pytest.raises(InputError, match=r"none\.csv: No such file"):
+    with pytest.raises(
+        InputError, match=r"none\.csv: cannot be read \(No such file.*; name another"
+    ):
         dataset.read_splits(tmp_path / "none.csv", ["a"])
 
 
@@ -197,7 +199,7 @@ DAMAGES = {
     "no array": ("images.npy", b"PK" * 99, "is damaged"),
     "no header": ("images.npy", WHOLE[:10] + b"(" * 200, "is damaged"),
     "no images": ("images.npy", None, "No such file"),
-    "no splits": ("splits.csv", None, "No such file"),
+    "no splits": ("splits.csv", None, "is missing; prepare the data set again"),
     "splits of two files": ("splits.csv", b"name,group,split,fold\n<<<<<<<\n", "has 1 values"),
     "NUL bytes in splits": ("splits.csv", bytes(500), "first line must be"),
     "binary splits": ("splits.csv", b"\xff\xfe" * 9, "no CSV file"),

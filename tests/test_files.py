@@ -232,6 +232,17 @@ def test_a_locked_folder_is_refused_until_it_is_free(tmp_path):
     assert texts(folder) == dict.fromkeys(NAMES, "new")
 
 
+def test_folders_that_a_lock_made_go_again_and_others_stay(tmp_path):
+    (tmp_path / "mine/empty").mkdir(parents=True)
+    for place in ("mine/empty", "mine/a/b/c", "mine/a/b"):
+        with lock_folder(tmp_path / place):
+            assert (tmp_path / place).is_dir()
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["empty"]
+    with lock_folder(tmp_path / "mine/a/b"):
+        (tmp_path / "mine/a/notes.txt").touch()
+    assert [path.name for path in (tmp_path / "mine/a").iterdir()] == ["notes.txt"]
+
+
 def test_a_killed_process_leaves_no_lock(tmp_path):
     code = "import sys, time; from utils.files import lock_folder\n"
     code += "with lock_folder(sys.argv[1]): print('held', flush=True); time.sleep(60)"
@@ -305,6 +316,7 @@ def test_a_folder_in_a_files_place_is_named_before_anything_changes(folder):
         (OSError("HDF5 says so"), "file: is damaged; try another"),
         (FileNotFoundError(2, "gone"), "file: cannot be read (No such file or directory); try"),
         (PermissionError(13, "no"), "file: cannot be read (Permission denied); get the right to"),
+        (PermissionError(1, "no"), "file: cannot be read (Operation not permitted); get the right"),
         (InputError("another line"), "another line"),
     ],
 )
@@ -424,6 +436,40 @@ def test_progress_without_a_known_end_counts_and_ends_its_line(capsys, monkeypat
     assert capsys.readouterr().out == "\rframes: 10, 0 s\n"
 
 
+def test_progress_beyond_its_end_ends_its_line_once(capsys):
+    progress = Progress("kB", 10)
+    progress.terminal = True
+    for _ in range(5):
+        progress.advance(8)
+    progress.end()
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal is a file here")
+@pytest.mark.parametrize("done", [3, 10], ids=["midway", "at the end"])
+def test_a_message_stands_on_a_line_of_its_own_in_a_terminal(done):
+    import pty
+
+    code = f"""
+from utils.files import InputError, Progress, run
+def main():
+    progress = Progress("pairs", 10)
+    progress.shown = -1
+    progress.advance({done})
+    raise InputError("a.png: is bad")
+run(main)
+"""
+    ours, theirs = pty.openpty()
+    done_process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=theirs, stderr=theirs, check=False
+    )
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done_process.returncode == 2
+    assert shown == f"\rpairs: {done} of 10, 0 s\r\n-c: a.png: is bad\r\n"
+
+
 def test_scripts_are_run_without_a_network():
     """So the data step, training and evaluation that tests run all turn to none."""
     code = "import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept OSError: pass"
@@ -436,11 +482,12 @@ def test_scripts_are_run_without_a_network():
 def test_no_more_is_read_of_a_file_than_it_may_hold(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(bytes(1000))
-    assert read_file(path, 1000) == bytes(1000)
-    with pytest.raises(InputError, match=r"list\.txt: File too large"):
-        read_file(path, 999)
-    with pytest.raises(InputError, match="/dev/zero: File too large"):
-        read_file("/dev/zero", 3_000_000)
+    assert read_file(path, most=1000) == bytes(1000)
+    words = r"list\.txt: cannot be read \(File too large\); name another file"
+    with pytest.raises(InputError, match=words):
+        read_file(path, most=999)
+    with pytest.raises(InputError, match=r"zero: cannot be read \(File too large\); remove it"):
+        read_file("/dev/zero", "remove it", 3_000_000)
     with (
         pytest.raises(InputError, match=r"zero: cannot be read \(File too large\); mend it"),
         reading("/dev/zero", "mend it"),

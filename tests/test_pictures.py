@@ -166,6 +166,34 @@ def test_a_mask_that_fits_in_both_orientations_is_refused(orientation, width):
         decode_pair(*files, "a.jpg", "b.png")
 
 
+@pytest.mark.parametrize("value", [0, 255], ids=["no polyp", "all polyp"])
+@pytest.mark.parametrize("kind", [".png", ".jpg"], ids=["untagged", "both tagged"])
+def test_a_mask_of_one_value_fits_either_way(kind, value):
+    mask = encoded(np.full((64, 96), value, np.uint8), kind, 3 if kind == ".jpg" else None)
+    picture, decoded = decode_pair(encoded(shaded(64, 96)[0], ".jpg", 3), mask, "a", "b")
+    assert (decoded == value).all()
+    assert picture[:, :24].mean() > 250  # as it is stored
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_an_orientation_counts_in_every_format_that_has_one(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mask = Image.fromarray(shaded(64, 96)[1]).convert("RGB")
+    mask = encoded(cv2.rotate(np.array(mask)[..., 0], cv2.ROTATE_90_CLOCKWISE), ".png")
+    picture = stored(Image.fromarray(shaded(64, 96)[0]), kind, exif=exif)
+    assert_together(*decode_pair(picture, mask, "a", "b"))  # as shown: as stored it does not fit
+
+
+def test_what_follows_a_jpeg_is_no_matter_and_what_it_lacks_is():
+    picture, mask = shaded(64, 96)
+    whole, mask = encoded(picture, ".jpg"), encoded(mask, ".png")
+    assert_together(*decode_pair(whole + bytes(2 * len(whole)), mask, "a", "b"))
+    for cut_off in (whole[:-2], whole[: len(whole) // 2], whole[:100]):
+        with pytest.raises(InputError, match="a: a JPEG that is cut off"):
+            decode_pair(cut_off, mask, "a", "b")
+
+
 def test_other_sizes_are_refused_by_both_files():
     files = encoded(shaded(64, 96)[0], ".png"), encoded(shaded(96, 64)[1], ".png")
     with pytest.raises(InputError, match=r"a\.png: is 96 x 64, its mask b\.png 64 x 96; they must"):
@@ -203,6 +231,17 @@ def test_a_mask_in_the_alpha_channel_is_refused():
     with pytest.raises(InputError, match="b: mask is transparent"):
         decode_pair(picture, grey_with_alpha(black, mask), "a", "b")
     assert_together(*decode_pair(picture, grey_with_alpha(mask, opaque), "a", "b"))
+    clear_black = stored(Image.fromarray(mask), "PNG", transparency=0)
+    with pytest.raises(InputError, match="b: mask is transparent"):
+        decode_pair(picture, clear_black, "a", "b")
+
+
+@pytest.mark.parametrize("colour", [(1, 0, 0), (0, 0, 4), (0, 1, 0), (255, 254, 255)])
+def test_a_mask_of_the_faintest_colour_is_refused(colour):
+    mask = np.zeros((64, 96, 3), np.uint8)
+    mask[10:20, 10:20] = colour
+    with pytest.raises(InputError, match=r"b: mask is in colour; name .* --mask-value R,G,B"):
+        decode_pair(encoded(mask, ".png"), encoded(mask, ".png"), "a", "b")
 
 
 def test_noise_is_forgiven_by_what_the_file_is_and_not_by_its_name():
@@ -483,7 +522,7 @@ def test_masks_of_another_size_are_brought_to_the_pictures_by_their_nearest_pixe
     ("mask", "convention", "flag"),
     [
         (LABELS, MaskConvention(), "--mask-value V, or R,G,B"),
-        (COLOURS, MaskConvention(), "--mask-value V, or R,G,B"),
+        (COLOURS, MaskConvention(), "--mask-value R,G,B"),
         (COLOURS, MaskConvention(value=76), "--mask-value R,G,B"),
         (np.zeros((2, 3), np.uint8), MaskConvention(), "--mask-resize"),
     ],

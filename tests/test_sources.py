@@ -136,27 +136,45 @@ def long_directory(path):
     path.write_bytes(bytes(size) + end)
 
 
+NO_ZIP = "is damaged; name a whole zip file, or fetch it again"
 BAD_ARCHIVES = {
-    "not a zip": (lambda path: path.write_text("text"), ["not a whole zip"]),
-    "truncated": (lambda path: os.truncate(path, path.stat().st_size - 99), ["not a whole zip"]),
+    "not a zip": (
+        lambda path: path.write_text("text"),
+        [NO_ZIP],
+    ),
+    "truncated": (
+        lambda path: os.truncate(path, path.stat().st_size - 99),
+        [NO_ZIP],
+    ),
     "damaged": (damage, ["damaged"]),
     "missing": (lambda path: path.unlink(), ["No such file"]),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), ["Is a directory"]),
     "encrypted": (lambda path: patch_directory(path, 8, "<H", 1), ["05.png is encrypted"]),
     "patched": (lambda path: patch_directory(path, 8, "<H", 1 << 5), ["05.png is encrypted"]),
+    "strongly encrypted": (
+        lambda path: patch_directory(path, 8, "<H", 1 << 6),
+        ["05.png is encrypted"],
+    ),
+    "of 4 GB packed": (
+        lambda path: patch_directory(path, 20, "<L", 0xFFFFFFF0),
+        ["top/images/05.png: is too large, 4,294,967,280 bytes"],
+    ),
     "of bzip2": (lambda path: patch_directory(path, 10, "<H", 12), ["not packed by Deflate"]),
     "a link": (lambda path: patch_directory(path, 38, "<L", 0o120777 << 16), ["is a link"]),
     "of 4 GB": (
         lambda path: patch_directory(path, 24, "<L", 0xFFFFFFF0),
         ["top/images/05.png: is too large, 4,294,967,280 bytes"],
     ),
-    "another version": (lambda path: patch_directory(path, 6, "<H", 99), ["not a whole zip"]),
+    "another version": (
+        lambda path: patch_directory(path, 6, "<H", 99),
+        [NO_ZIP],
+    ),
     "name no UTF-8": (
         lambda path: (
             patch_directory(path, 8, "<H", 0x800),
             patch_directory(path, 46, "<B", 0xFF),
         ),
-        ["not a whole zip"],
+        [NO_ZIP],
     ),
     "outside": (lambda path: patch_directory(path, 42, "<L", 2**31), ["05.png is damaged"]),
     "doubled": (add_again, ["top/images/05.png stands there twice"]),
@@ -280,9 +298,26 @@ def test_a_suffix_tells_masks_and_is_named_where_it_is_missing(same, folders):
             "00.png: has no mask of the same name (20 such files in all); if 00_mask.PNG is it, add"
             " --mask-suffix _mask",
         )
-    source = folder_source(*folders, MaskConvention("_mask"))
-    assert source.names == [f"{number:02d}" for number in range(20)]
+    for masks in (folders[1], f"{folders[1]}/../{folders[1].name}"):  # another spelling
+        source = folder_source(folders[0], masks, MaskConvention("_mask"))
+        assert source.names == [f"{number:02d}" for number in range(20)]
     np.testing.assert_array_equal(read_all(source)[7][1], make_pair(7)[1])
+
+
+def test_the_suffix_that_a_refusal_names_is_the_whole_one(folders):
+    for path in folders[1].iterdir():
+        path.rename(path.with_name(f"{path.stem}_seg_m.png"))
+    with pytest.raises(InputError, match=r"if 00_seg_m\.png is it, add --mask-suffix _seg_m$"):
+        folder_source(*folders, MaskConvention("_m"))
+
+
+def test_a_mask_that_has_its_picture_is_nobody_elses(folders):
+    for folder in folders:
+        (folder / "05.png").rename(folder / "051.png")
+        (folder / "06.png").rename(folder / "05.png")
+    (folders[1] / "05.png").unlink()
+    with pytest.raises(InputError, match=r"05\.png: has no mask of the same name$"):
+        folder_source(*folders)
 
 
 # JPEGs that are damaged

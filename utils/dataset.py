@@ -171,6 +171,8 @@ def load_split(split, data_dir):
     size = load_summary(data_dir)["image_size"]
     folder = Path(data_dir)
     path = folder / "splits.csv"
+    if not path.exists():
+        raise prepare_again(path, "is missing")
     try:
         names = [name for _, (name, *_) in read_lines(path)]
         groups, split_of_row, _ = read_splits(path, names)

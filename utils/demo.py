@@ -5,9 +5,10 @@ import numpy as np
 
 
 def draw_demo_pair(name):
-    """Draw a picture of mucosa with a polyp, and its mask (0 or 255), both at a size of their own.
+    """Draw a picture of mucosa with a polyp or two, and its mask.
 
-    The number at the end of `name` is the seed.
+    The number at the end of `name` is the seed. Returns (height, width, 3) uint8 RGB and (height,
+    width) uint8 of 0 and 255, at a size of the pair's own.
     """
     random = np.random.default_rng(int(name.rsplit("_", 1)[1]))
     height, width = (int(n) for n in random.integers((360, 420), (520, 640)))
@@ -62,7 +63,10 @@ def draw_demo_pair(name):
 
 
 def smooth_noise(random, shape, cell):
-    """Return (height, width) int32 in -128 to 127 that varies over about `cell` pixels."""
+    """Return `shape`, (height, width), int32 in -128 to 127 that varies over about `cell` pixels.
+
+    random: a NumPy generator, from which it is drawn.
+    """
     height, width = shape
     coarse = random.integers(0, 256, (height // cell + 2, width // cell + 2), np.uint8)
     fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR_EXACT)

@@ -13,13 +13,14 @@ from utils.files import InputError, Progress, cannot_write, file_sha256, lock_fo
 ATTEMPTS = 5  # in a row that bring nothing
 BACKOFF = 1.0  # seconds before the first retry, doubled for each further one
 TIMEOUT = (10, 30)  # seconds to connect, and between two packets
+PIECE = 1 << 16  # bytes written at a time: no more are lost by a break
 OTHER_WAYS = "edit ARCHIVE_URL, or use --archive FILE or --demo"
 
 
 def download_archive(url, path, size, sha256):
     """Download the archive unless `path` holds it already; resume what an earlier try left.
 
-    size: bytes; sha256: hex digits. Both are verified before the file gets its name.
+    size: bytes, to count up to; sha256: hex digits, verified before the file gets its name.
     Raises InputError if the server cannot be reached, has no such file, or sends another one, and
     if another process fetches into the same folder; what was fetched so far stays beside `path` in
     a .part file.
@@ -71,6 +72,7 @@ def fetch(url, part, size):
         have = part.stat().st_size if part.exists() else 0
         try:
             if fetch_rest(url, part, have, size, progress):
+                progress.end()
                 return
             problem = "the connection broke off"
         except requests.HTTPError as error:
@@ -93,6 +95,7 @@ def fetch(url, part, size):
         if failures >= ATTEMPTS:
             raise InputError(f"{url}: {problem}, {failures} times in a row; {ways_on}")
         wait = BACKOFF * 2 ** (failures - 1)
+        progress.end()
         print(f"download: {problem}; next try in {wait:.0f} s", flush=True)
         time.sleep(wait)
 
@@ -101,7 +104,8 @@ def fetch_rest(url, part, have, size, progress):
     """Make one request for what follows the first `have` bytes; return whether `part` is whole.
 
     It is if it has as many bytes as the server announces, or `size`, where the server does not say.
-    Raises requests.HTTPError for a status of 400 and above, but for 416: nothing follows; and
+    Raises requests.HTTPError for a status of 400 and above, but for 416 behind a first piece, which
+    nothing follows; and
     InputError for a web page, for a redirect to a place that is less safe, and for a body of more
     than twice `size`, which may be without end.
     """
@@ -110,7 +114,7 @@ def fetch_rest(url, part, have, size, progress):
         headers["Range"] = f"bytes={have}-"
     request = {"headers": headers, "timeout": TIMEOUT, "hooks": {"response": check_redirect}}
     with requests.get(url, stream=True, **request) as response:
-        if response.status_code == 416:
+        if response.status_code == 416 and have:
             return True
         response.raise_for_status()
         ranged = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
@@ -122,7 +126,7 @@ def fetch_rest(url, part, have, size, progress):
         else:
             expected = size
         progress.done = have // 1000
-        chunks = response.iter_content(1 << 16)
+        chunks = response.iter_content(PIECE)
         first = next(chunks, b"")
         if not have and first.lstrip().startswith(b"<"):
             raise InputError(

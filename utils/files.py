@@ -111,6 +111,8 @@ def open_closed_streams():
 def fail(message, status):
     """Print one line that names the script, and return the exit status."""
     with suppress(OSError):  # `2>&1 | head`, or a terminal that has gone: the status alone tells
+        if Progress.shown_last:
+            Progress.shown_last.end()
         print(f"{Path(sys.argv[0]).name}: {one_line(message)}", file=sys.stderr)
     return status
 
@@ -220,11 +222,12 @@ def write_beside(path):
 def lock_folder(folder):
     """Hold a folder, made if it is missing, against a second process that would write there too.
 
-    A folder that was made goes again if nothing has come to be in it. The lock goes with the
-    process, however that ends. Raises InputError if another holds it, or the folder cannot be made.
+    A folder that was made, as those above it, goes again if nothing has come to be in it. The lock
+    goes with the process, however that ends. Raises InputError if another holds it, or the folder
+    cannot be made.
     """
     folder = Path(folder)
-    new = not folder.exists()
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open_lock(folder)
@@ -238,9 +241,9 @@ def lock_folder(folder):
     try:
         yield
     finally:
-        if new:
-            with suppress(OSError):  # of one that holds something
-                folder.rmdir()
+        with suppress(OSError):  # of one that holds something
+            for each in made:
+                each.rmdir()
         os.close(lock)
 
 
@@ -319,6 +322,8 @@ class Progress:
     A total that nobody knows is math.inf.
     """
 
+    shown_last = None  # the last of all whose line stands in the terminal
+
     def __init__(self, label, total):
         self.label, self.total, self.done = one_line(label), total, 0
         self.of = f" of {total:,}" if total < math.inf else ""
@@ -329,18 +334,18 @@ class Progress:
     def advance(self, amount=1):
         """Count `amount` more; show it if it is the last, or the last showing is a while ago."""
         self.done += amount
-        now, last = time.monotonic(), self.done >= self.total
+        now, last = time.monotonic(), self.done - amount < self.total <= self.done
         if now - self.shown >= (0.1 if self.terminal else 2) or (last and self.terminal):
             self.shown = now
             text = f"{self.label}: {self.done:,}{self.of}, {now - self.start:.0f} s"
             if self.terminal:
                 print(f"\r{text}", end="\n" if last else "", flush=True)
-                self.open = not last
+                self.open, Progress.shown_last = not last, self
             else:
                 print(text, flush=True)
 
     def end(self):
-        """End the line, where there was less than announced."""
+        """End the line, before another is printed, or where there was less than announced."""
         if self.open:
             print(flush=True)
             self.open = False
@@ -363,19 +368,21 @@ def file_sha256(*paths):
     return digest.hexdigest()
 
 
-def read_file(path, most=MAX_TEXT):
-    """Return a file's bytes; raises InputError if it cannot be read, or holds more than `most`."""
-    try:
+def read_file(path, way_out="name another file", most=MAX_TEXT):
+    """Return a file's bytes; raises InputError if it cannot be read, or holds more than `most`.
+
+    way_out: see `reading`.
+    """
+    with reading(path, way_out):
         return read_whole(path, most)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
 
 
 def read_whole(path, most=MAX_TEXT):
     """Return a file's bytes; raises OSError as `open` does, and for more than `most`."""
     data = bytearray()
     with open(path, "rb") as file:
-        while piece := file.read(1 << 20):  # a device has no size that could be asked for
+        # A device has no size that could be asked for, and to ask for `most` takes that memory
+        while piece := file.read(1 << 20):
             data += piece
             if len(data) > most:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 
 from utils import MAX_PIXELS
-from utils.files import InputError, Progress, hold_back_stderr, read_file
+from utils.files import InputError, Progress, hold_back_stderr, read_file, reading
 
 PICTURE_SUFFIXES = {
     *(".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 MAX_BYTES = 50_000_000  # of a picture's file; two threads hold a picture's and a mask's each
-DECODERS = 2  # threads that decode pairs: one of MAX_PIXELS takes each of them 350 MB
+DECODERS = 2  # threads that decode pairs: one of MAX_PIXELS takes each of them 430 MB
 MAX_SCANS = 50  # of a progressive JPEG, which usually has 10; each takes as long as a whole picture
 HALF = 128  # a mask's pixel is polyp from this value on
 GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
@@ -57,14 +57,11 @@ def is_picture(name):
 def read_bytes(path):
     """Return the bytes of a picture's file; raises InputError if it cannot be read or is too large.
 
-    It is too large from MAX_BYTES on, whatever it holds.
+    It is too large beyond MAX_BYTES, whatever it holds.
     """
-    try:
-        size = os.path.getsize(path)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    check_bytes(size, path)
-    return read_file(path, MAX_BYTES)
+    with reading(path, "replace or remove it"):
+        check_bytes(os.path.getsize(path), path)
+    return read_file(path, "replace or remove it", MAX_BYTES)
 
 
 def check_bytes(size, file):
@@ -83,7 +80,7 @@ def decode_image(data, file, flags):
     """
     if not data:
         raise InputError(f"{file}: is empty (zero bytes); replace or remove it")
-    if data.startswith(JPEG) and b"\xff\xd9" not in data[len(data) // 2 :]:
+    if data.startswith(JPEG) and b"\xff\xd9" not in data[data.rfind(b"\xff\xda") :]:
         raise InputError(f"{file}: a JPEG that is cut off; replace or remove it")
     if data.startswith(JPEG) and data.count(b"\xff\xda") > MAX_SCANS:  # nothing else holds these
         raise InputError(
@@ -146,7 +143,8 @@ def decode_pair(picture_data, mask_data, picture_file, mask_file, convention=PLA
     Returns (height, width, 3) uint8 RGB, and (height, width) uint8 of 0 and 255.
     Both are taken as they are stored, without their EXIF orientation. Where only one of them has
     such an orientation, a mask may have been drawn on the picture as stored or as shown: the way
-    in which the sizes agree is taken, and both ways agreeing is refused.
+    in which the sizes agree is taken, and both ways agreeing is refused, unless the mask is of one
+    value, and so fits either way.
     Raises InputError for that, for different sizes, and for what cannot be decoded; and for a mask
     that is transparent in places or does not keep to the convention.
     """
@@ -164,12 +162,14 @@ def decode_pair(picture_data, mask_data, picture_file, mask_file, convention=PLA
     if (shown_picture is None) != (shown_mask is None):
         shown_picture = picture if shown_picture is None else shown_picture
         shown_mask = mask if shown_mask is None else shown_mask
-        if fits(shown_picture, shown_mask, convention.resize):
-            if fits(picture, mask, convention.resize):
-                raise InputError(
-                    f"{picture_file}: either it or its mask {mask_file} is turned by an EXIF"
-                    " orientation, which leaves open how they belong together; save both unturned"
-                )
+        as_stored = fits(picture, mask, convention.resize)
+        as_shown = fits(shown_picture, shown_mask, convention.resize)
+        if as_stored and as_shown and np.ptp(mask):
+            raise InputError(
+                f"{picture_file}: either it or its mask {mask_file} is turned by an EXIF"
+                " orientation, which leaves open how they belong together; save both unturned"
+            )
+        if as_shown and not as_stored:
             picture, mask = shown_picture, shown_mask
     if not fits(picture, mask, convention.resize):
         sizes = [f"{width} x {height}" for height, width in (picture.shape[:2], mask.shape[:2])]
@@ -213,15 +213,18 @@ def decode_both_ways(data, file, flags):
 def check_channels(data, file, value):
     """Raise InputError for a mask of which grey levels would not tell what it shows.
 
-    That is one whose alpha channel varies, and a coloured one where `value` is a grey value.
+    That is one that is transparent in places, and a coloured one unless `value` is a colour; in a
+    lossy format, noise colours what is grey.
     """
     mask = decode_image(data, file, cv2.IMREAD_UNCHANGED)
     channels = 1 if mask.ndim == 2 else mask.shape[2]
-    if channels in (2, 4) and np.ptp(mask[..., -1]):
+    # OpenCV leaves out the grey value that a PNG of one channel calls transparent
+    clear_grey = channels == 1 and data.startswith(PNG) and b"tRNS" in data[: data.find(b"IDAT")]
+    if clear_grey or (channels in (2, 4) and np.ptp(mask[..., -1])):
         raise InputError(
             f"{file}: mask is transparent in places; store it without an alpha channel, 0 and 255"
         )
-    if channels > 2 and isinstance(value, int):
+    if channels > 2 and not isinstance(value, tuple) and not data.startswith(LOSSY_BEGINNINGS):
         blue, green, red = (mask[..., channel] for channel in range(3))
         if not (np.array_equal(blue, green) and np.array_equal(green, red)):
             raise InputError(

@@ -19,6 +19,7 @@ from utils.files import (
 
 LIST = "written.jsonl"  # a line for each file, of its SHA-256 and its name
 MAX_LIST = 1_000_000_000  # bytes: what a run over some millions of pictures writes
+REMOVE = "move it away, with the results that it lists"  # where the list cannot be read
 FOLDERS = ("masks", "overlays", "probabilities", "films", "gallery")
 SCORES = (
     *("metrics.json", "metrics.md", "per_image.csv", "predictions.png", "precision_recall.png"),
@@ -59,7 +60,7 @@ class Results:
         path, names = self.folder / LIST, []
         if not path.is_file():
             return names
-        for line in read_file(path, MAX_LIST).decode(errors="replace").splitlines():
+        for line in read_file(path, REMOVE, MAX_LIST).decode(errors="replace").splitlines():
             try:
                 digest, name = json.loads(line)
                 inside = PurePosixPath(name)
@@ -122,7 +123,7 @@ class Results:
         names, ours = [name for _, name in lines], [json.dumps(line) + "\n" for line in lines]
         if (self.folder / LIST).exists():
             # Both lists, until all is in place: no kill leaves a file that is not listed
-            earlier_list = read_file(self.folder / LIST, MAX_LIST).decode(errors="replace")
+            earlier_list = read_file(self.folder / LIST, REMOVE, MAX_LIST).decode(errors="replace")
             self.save_list([*earlier_list.splitlines(True), *ours])
         else:
             self.save_list(ours)

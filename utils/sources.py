@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.files import InputError, file_sha256, hold_back_stderr, in_all
+from utils.files import InputError, file_sha256, hold_back_stderr, in_all, reading
 from utils.pictures import (
     PLAIN,
     MaskConvention,
@@ -90,16 +90,13 @@ def archive_source(path, convention=PLAIN):
     convention: the masks'. Nothing is unpacked but in memory, file by file, so it matters not where
     a name points to. Raises InputError if it is not a readable zip of that layout.
     """
-    try:
+    with reading(path, "name a whole zip file, or fetch it again"):
         archive = zipfile.ZipFile(ArchiveFile(path))
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or "not a whole zip file"
-        raise InputError(f"{path}: {reason}; download it again, or use --demo") from error
     members, files = {}, {"images": [], "masks": []}
     for member in archive.infolist():
         file = PurePosixPath(member.filename)
         kind = file.parent.name
-        if kind in files and file.parts[0] != "__MACOSX" and is_picture(file.name):
+        if kind in files and is_picture(file.name):
             check_member(member, f"{path}: {file}")
             if file in members:
                 raise InputError(f"{path}: {file} stands there twice; zip the folders again")
@@ -150,7 +147,7 @@ def folder_source(images, masks, convention=PLAIN):
             f"{images}: is the folder of pictures and of masks; if a_mask.png is the mask of a.jpg,"
             " add --mask-suffix _mask"
         )
-    for folder in (images, masks):
+    for folder in (images,) if same else (images, masks):
         try:
             entries = sorted(Path(folder).iterdir())
             entries = [entry for entry in entries if is_picture(entry.name) and entry.is_file()]
@@ -159,7 +156,8 @@ def folder_source(images, masks, convention=PLAIN):
         if not entries:
             raise InputError(f"{folder}: holds no picture of a known format")
         files.append(entries)
-    return paired_source(f"{Path(images)} and {Path(masks)}", *files, read_bytes, convention)
+    label = f"{Path(images)} and {Path(masks)}"
+    return paired_source(label, files[0], files[-1], read_bytes, convention)
 
 
 def paired_source(label, images, masks, read, convention=PLAIN):
@@ -193,12 +191,13 @@ def paired_source(label, images, masks, read, convention=PLAIN):
         alone = sorted(this.keys() - that.keys())
         if alone:
             others = in_all(len(alone))
-            longer = sorted(stem for stem in that if stem.startswith(alone[0]))
+            longer = sorted(stem for stem in that.keys() - this if stem.startswith(alone[0]))
             way_out = ""
             if this is images and longer:
-                flag = shlex.join(["--mask-suffix", longer[0].removeprefix(alone[0])])
+                whole_suffix = longer[0].removeprefix(alone[0]) + suffix
+                flag = shlex.join(["--mask-suffix", whole_suffix])
                 way_out = f"; if {that[longer[0]].name} is it, add {flag}"
-            name = f"same name and {convention.suffix!r}" if convention.suffix else "same name"
+            name = f"same name and {suffix!r}" if suffix else "same name"
             raise InputError(f"{this[alone[0]]}: {problem} of the {name}{others}{way_out}")
     if not images:
         raise InputError(f"{label}: holds no pairs")
