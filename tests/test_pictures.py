@@ -103,6 +103,14 @@ def test_without_loss_there_are_two_values(mask, words):
         binary_mask(mask, "a.png", lossy=False)
 
 
+def test_noise_is_forgiven_up_to_its_bound():
+    mask = np.uint8([[0, 48, 207, 255]])
+    assert binary_mask(mask, "a.jpg", lossy=True).tolist() == [[0, 0, 255, 255]]
+    for level in (49, 206):
+        with pytest.raises(InputError, match=f"mask is not two-valued, it has 0, {level}, 255"):
+            binary_mask(np.uint8([[0, level, 255]]), "a.jpg", lossy=True)
+
+
 @pytest.mark.parametrize("mask", [m for n, m in GOOD_MASKS.items() if "JPEG" not in n])
 def test_two_values_without_loss_are_taken(mask):
     np.testing.assert_array_equal(binary_mask(mask, "name", lossy=False), ROUND_MASK)

@@ -156,6 +156,33 @@ def test_doubles_of_hardly_any_texture_join_too():
     assert scenes.candidate_pairs([plain] * 100 + features[:2]) == [(100, 101)]
 
 
+def test_copies_join_their_originals_where_not_all_pairs_are_compared(originals, monkeypatch):
+    """But those that look alike by their visual words."""
+    monkeypatch.setattr(scenes, "NEIGHBOURS", 3)
+    copies = [jpeg_and_brighter(picture) for picture in drawn_pictures(8)]
+    features = originals + [scenes.sift_features(copy) for copy in copies]
+    pairs = scenes.candidate_pairs(features)
+    assert len(pairs) <= 16 * 3
+    assert {(row, row + 8) for row in range(8)} <= set(pairs)
+    groups = scenes.group_scenes(features, 4)
+    np.testing.assert_array_equal(groups[:8], groups[8:])
+    assert len(np.unique(groups)) >= 7
+
+
+def test_what_is_burnt_into_every_picture_joins_none():
+    pictures = [cv2.resize(picture, (400, 300)) for picture in drawn_pictures(4)]
+    for picture in pictures:
+        inset = picture[190:290, 10:140]
+        inset[:] = 0
+        for line in range(5):
+            cv2.putText(inset, f"case {line * 7919} x", (4, 16 + 19 * line), 0, 0.45, (255,) * 3)
+    features = [scenes.sift_features(picture) for picture in pictures]
+    for item in features:
+        x, y = item.keypoints[:, :2].T
+        assert not ((x > 12) & (x < 138) & (y > 192) & (y < 288)).any()
+    np.testing.assert_array_equal(scenes.group_scenes(features, 4), np.arange(4))
+
+
 @pytest.mark.parametrize("size", [(1, 1, 3), (3, 500, 3), (300, 400, 3)])
 @pytest.mark.parametrize("value", [0, 120, 255])
 def test_pictures_without_features_stand_alone(size, value):
@@ -179,6 +206,30 @@ def test_features_that_move_together_agree():
     scattered = made_up_features(np.column_stack([*random.uniform(20, 300, (2, 30)), here[:, 2:]]))
     assert scenes.count_inliers(first, scattered) < 6
     assert scenes.count_inliers(first, made_up_features(here, seed=1)) == 0
+
+
+def test_keypoints_of_one_spot_count_once():
+    here = np.column_stack([np.linspace(20, 23, 9), np.full((9, 1), 41), np.full((9, 2), 5)])
+    here = np.vstack([here, [80, 90, 5, 5], [150, 40, 5, 5]])
+    features = made_up_features(here)
+    assert scenes.count_inliers(features, features) == 3
+
+
+def test_descriptors_match_where_each_is_the_others_nearest():
+    one, other = np.eye(128, dtype=np.uint8)[:2] * 200
+    near = one + np.uint8(3) * np.eye(128, dtype=np.uint8)[5]
+    rows, columns = scenes.match_descriptors(np.stack([near, one]), np.stack([other, one]))
+    np.testing.assert_array_equal((rows, columns), ([1], [1]))
+
+
+def test_a_transform_lays_pixels_on_pixels_at_all_sizes():
+    """Their centres: 0.5 behind where the pixel begins."""
+    random = np.random.default_rng(0)
+    features = made_up_features(
+        np.column_stack([random.uniform(10, 290, (30, 2)), np.full((30, 2), 5)])
+    )
+    transform = scenes.fit_similarity(features, features, (300, 400), (1200, 1600))
+    np.testing.assert_allclose(transform, [[1 / 4, 0, -3 / 8], [0, 1 / 4, -3 / 8]], atol=1e-3)
 
 
 def test_what_hangs_together_by_pairs_is_one_group(monkeypatch):
