@@ -10,7 +10,7 @@ class GramMuon(keras.optimizers.Muon):
     Muon makes the step of a matrix orthogonal by five iterations x <- (a + b g + c g g) x with
     g = x x'. All of them are polynomials of the first g, so they can be multiplied up on the small
     side of x alone, which here is mostly a ninth of the large one or less. The step costs a third,
-    and with it the training of small networks a sixth less.
+    and with it the training of small networks a seventh less.
     """
 
     def zeropower_via_newtonschulz5(self, x, steps):
