@@ -304,12 +304,14 @@ def choose_source(arguments):
 def check_splits(arguments):
     """Raise InputError for a splits file or a fold that is of no use, before any download."""
     path, fold = arguments.splits, arguments.fold
-    if not (path or arguments.regroup or arguments.demo or SPLITS_PATH.is_file()):
-        raise InputError(
-            f"{SPLITS_PATH}: is missing; get it back with git checkout, or split anew by --regroup"
-        )
-    if not (path or arguments.regroup or arguments.demo or arguments.images or arguments.archive):
-        path = SPLITS_PATH  # the official archive's
+    if not (path or arguments.regroup or arguments.demo):  # the repository's may be the one
+        if not SPLITS_PATH.is_file():
+            raise InputError(
+                f"{SPLITS_PATH}: is missing; get it back with git checkout, or split anew by"
+                " --regroup"
+            )
+        if not (arguments.images or arguments.archive):  # it is that of the official archive
+            path = SPLITS_PATH
     if path:
         groups, _, folds = read_splits(path, sorted(names_in(path)))
         if fold is not None:

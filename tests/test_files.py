@@ -446,8 +446,8 @@ def test_progress_beyond_its_end_ends_its_line_once(capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a terminal is a file here")
-@pytest.mark.parametrize("done", [3, 10], ids=["midway", "at the end"])
-def test_a_message_stands_on_a_line_of_its_own_in_a_terminal(done):
+@pytest.mark.parametrize("count", [3, 10], ids=["midway", "at the end"])
+def test_a_message_stands_on_a_line_of_its_own_in_a_terminal(count):
     import pty
 
     code = f"""
@@ -455,19 +455,19 @@ from utils.files import InputError, Progress, run
 def main():
     progress = Progress("pairs", 10)
     progress.shown = -1
-    progress.advance({done})
+    progress.advance({count})
     raise InputError("a.png: is bad")
 run(main)
 """
     ours, theirs = pty.openpty()
-    done_process = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, stdout=theirs, stderr=theirs, check=False
     )
     os.close(theirs)
     shown = os.read(ours, 10_000).decode()
     os.close(ours)
-    assert done_process.returncode == 2
-    assert shown == f"\rpairs: {done} of 10, 0 s\r\n-c: a.png: is bad\r\n"
+    assert done.returncode == 2
+    assert shown == f"\rpairs: {count} of 10, 0 s\r\n-c: a.png: is bad\r\n"
 
 
 def test_scripts_are_run_without_a_network():

@@ -187,9 +187,9 @@ def test_a_mask_of_one_value_fits_either_way(kind, value):
 def test_an_orientation_counts_in_every_format_that_has_one(kind):
     exif = Image.Exif()
     exif[0x0112] = 6
-    mask = Image.fromarray(shaded(64, 96)[1]).convert("RGB")
-    mask = encoded(cv2.rotate(np.array(mask)[..., 0], cv2.ROTATE_90_CLOCKWISE), ".png")
-    picture = stored(Image.fromarray(shaded(64, 96)[0]), kind, exif=exif)
+    picture, mask = shaded(64, 96)
+    mask = encoded(cv2.rotate(mask, cv2.ROTATE_90_CLOCKWISE), ".png")
+    picture = stored(Image.fromarray(picture), kind, exif=exif)
     assert_together(*decode_pair(picture, mask, "a", "b"))  # as shown: as stored it does not fit
 
 

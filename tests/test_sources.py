@@ -138,14 +138,8 @@ def long_directory(path):
 
 NO_ZIP = "is damaged; name a whole zip file, or fetch it again"
 BAD_ARCHIVES = {
-    "not a zip": (
-        lambda path: path.write_text("text"),
-        [NO_ZIP],
-    ),
-    "truncated": (
-        lambda path: os.truncate(path, path.stat().st_size - 99),
-        [NO_ZIP],
-    ),
+    "not a zip": (lambda path: path.write_text("text"), [NO_ZIP]),
+    "truncated": (lambda path: os.truncate(path, path.stat().st_size - 99), [NO_ZIP]),
     "damaged": (damage, ["damaged"]),
     "missing": (lambda path: path.unlink(), ["No such file"]),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), ["Is a directory"]),
@@ -165,10 +159,7 @@ BAD_ARCHIVES = {
         lambda path: patch_directory(path, 24, "<L", 0xFFFFFFF0),
         ["top/images/05.png: is too large, 4,294,967,280 bytes"],
     ),
-    "another version": (
-        lambda path: patch_directory(path, 6, "<H", 99),
-        [NO_ZIP],
-    ),
+    "another version": (lambda path: patch_directory(path, 6, "<H", 99), [NO_ZIP]),
     "name no UTF-8": (
         lambda path: (
             patch_directory(path, 8, "<H", 0x800),

@@ -105,9 +105,8 @@ def fetch_rest(url, part, have, size, progress):
 
     It is if it has as many bytes as the server announces, or `size`, where the server does not say.
     Raises requests.HTTPError for a status of 400 and above, but for 416 behind a first piece, which
-    nothing follows; and
-    InputError for a web page, for a redirect to a place that is less safe, and for a body of more
-    than twice `size`, which may be without end.
+    nothing follows; and InputError for a web page, for a redirect to a place that is less safe, and
+    for a body of more than twice `size`, which may be without end.
     """
     headers = {"Accept-Encoding": "identity"}  # the lengths below are those of the file itself
     if have:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from utils import MAX_PIXELS
-from utils.files import InputError, Progress, hold_back_stderr, read_file, reading
+from utils.files import InputError, Progress, hold_back_stderr, read_whole, reading
 
 PICTURE_SUFFIXES = {
     *(".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
@@ -61,7 +61,7 @@ def read_bytes(path):
     """
     with reading(path, "replace or remove it"):
         check_bytes(os.path.getsize(path), path)
-    return read_file(path, "replace or remove it", MAX_BYTES)
+        return read_whole(path, MAX_BYTES)
 
 
 def check_bytes(size, file):
@@ -155,7 +155,7 @@ def decode_pair(picture_data, mask_data, picture_file, mask_file, convention=PLA
         )
     # The mask first: no picture is held meanwhile
     if not mask_data.startswith(JPEG):
-        check_channels(mask_data, mask_file, value)
+        check_channels(mask_data, mask_file, value, lossy)
     flags = cv2.IMREAD_COLOR_RGB if isinstance(value, tuple) else GREY
     mask, shown_mask = decode_both_ways(mask_data, mask_file, flags)
     picture, shown_picture = decode_both_ways(picture_data, picture_file, cv2.IMREAD_COLOR_RGB)
@@ -210,11 +210,11 @@ def decode_both_ways(data, file, flags):
     return stored, None if np.array_equal(stored, shown) else shown
 
 
-def check_channels(data, file, value):
+def check_channels(data, file, value, lossy):
     """Raise InputError for a mask of which grey levels would not tell what it shows.
 
-    That is one that is transparent in places, and a coloured one unless `value` is a colour; in a
-    lossy format, noise colours what is grey.
+    That is one that is transparent in places, and a coloured one unless `value` is a colour, or the
+    format `lossy`, whose noise colours what is grey.
     """
     mask = decode_image(data, file, cv2.IMREAD_UNCHANGED)
     channels = 1 if mask.ndim == 2 else mask.shape[2]
@@ -224,7 +224,7 @@ def check_channels(data, file, value):
         raise InputError(
             f"{file}: mask is transparent in places; store it without an alpha channel, 0 and 255"
         )
-    if channels > 2 and not isinstance(value, tuple) and not data.startswith(LOSSY_BEGINNINGS):
+    if channels > 2 and not isinstance(value, tuple) and not lossy:
         blue, green, red = (mask[..., channel] for channel in range(3))
         if not (np.array_equal(blue, green) and np.array_equal(green, red)):
             raise InputError(

@@ -19,7 +19,6 @@ from utils.files import (
 
 LIST = "written.jsonl"  # a line for each file, of its SHA-256 and its name
 MAX_LIST = 1_000_000_000  # bytes: what a run over some millions of pictures writes
-REMOVE = "move it away, with the results that it lists"  # where the list cannot be read
 FOLDERS = ("masks", "overlays", "probabilities", "films", "gallery")
 SCORES = (
     *("metrics.json", "metrics.md", "per_image.csv", "predictions.png", "precision_recall.png"),
@@ -57,10 +56,8 @@ class Results:
 
         chosen: tells of a name whether the file is looked at, which reads it whole.
         """
-        path, names = self.folder / LIST, []
-        if not path.is_file():
-            return names
-        for line in read_file(path, REMOVE, MAX_LIST).decode(errors="replace").splitlines():
+        names = []
+        for line in self.listed():
             try:
                 digest, name = json.loads(line)
                 inside = PurePosixPath(name)
@@ -121,12 +118,8 @@ class Results:
         changed = self.held() - set(earlier)
         lines = sorted(line for line in self.written if line[1] not in changed)
         names, ours = [name for _, name in lines], [json.dumps(line) + "\n" for line in lines]
-        if (self.folder / LIST).exists():
-            # Both lists, until all is in place: no kill leaves a file that is not listed
-            earlier_list = read_file(self.folder / LIST, REMOVE, MAX_LIST).decode(errors="replace")
-            self.save_list([*earlier_list.splitlines(True), *ours])
-        else:
-            self.save_list(ours)
+        # Both lists, until all is in place: no kill leaves a file that is not listed
+        self.save_list([*self.listed(), *ours])
         for name in names:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(self.part / name, self.folder / name)  # a folder may be a link elsewhere
@@ -138,6 +131,17 @@ class Results:
                     path.rmdir()
         self.save_list(ours)
         return len(earlier), self.held() - set(names)
+
+    def listed(self):
+        """Return the lines of the list that the folder holds, each with its end, if there is one.
+
+        Raises InputError if it cannot be read.
+        """
+        path = self.folder / LIST
+        if not path.is_file():
+            return []
+        data = read_file(path, "move it away, with the results that it lists", MAX_LIST)
+        return data.decode(errors="replace").splitlines(True)
 
     def save_list(self, lines):
         """Write the list; lines: of JSON, each with its end."""
