@@ -305,8 +305,9 @@ def segment(arguments):
             failures += failed
             masks, overlays, table = (results.folder / n for n in ("masks", "overlays", OWN_TABLE))
             if done:
+                noun = "mask" if done == 1 else "masks"
                 lines.append(
-                    f"{masks}: {done:,} masks, {without:,} of them without a polyp; outlined in"
+                    f"{masks}: {done:,} {noun}, {without:,} without a polyp; outlined in"
                     f" {overlays}, each polyp in {table}"
                 )
         for name, file in films.items():

@@ -322,7 +322,7 @@ def test_a_broken_picture_is_named_and_the_others_are_done(monkeypatch, capsys):
         "evaluation.py: in/deep/e.jpg: is empty (zero bytes); replace or remove it",
         "evaluation.py: 3 of 6 could not be read whole",
     ]
-    assert "4 masks, 0 of them without a polyp" in printed.out
+    assert "4 masks, 0 without a polyp" in printed.out
     assert tree("results/masks") == ["a.png", "c.png", "d.png", "deep/d.png"]
     names = [row["name"] for row in read_table("results/pictures.csv")]
     assert names == ["a", "c", "d", "deep/d"]
