@@ -161,14 +161,16 @@ def dice_loss(y_true, y_pred):
     return 1.0 - dice_per_image(y_true, y_pred, smooth=1.0)
 
 
-def add_dice_loss(weight):
-    """Return binary cross-entropy plus `weight` times `dice_loss`, as a Keras loss."""
-    if not weight:
+def add_losses(bce_weight, dice_weight):
+    """Return binary cross-entropy and `dice_loss`, weighted and added, as a Keras loss."""
+    if not bce_weight and dice_weight == 1:
+        return dice_loss
+    if bce_weight == 1 and not dice_weight:
         return keras.losses.binary_crossentropy
 
     def bce_dice_loss(y_true, y_pred):
-        cross_entropy = keras.losses.binary_crossentropy(y_true, y_pred)
-        return ops.mean(cross_entropy, axis=(1, 2)) + weight * dice_loss(y_true, y_pred)
+        cross_entropy = ops.mean(keras.losses.binary_crossentropy(y_true, y_pred), axis=(1, 2))
+        return bce_weight * cross_entropy + dice_weight * dice_loss(y_true, y_pred)
 
     return bce_dice_loss
 

@@ -19,6 +19,7 @@ import math
 import shlex
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -61,6 +62,10 @@ STANDARDIZED = True  # 3x3 kernels while it trains, see StandardizedConv2D; Muon
 BCE_EPOCHS, BCE_LEARNING_RATE = 120, 5e-3  # of binary cross-entropy
 BCE_DICE_WEIGHT = 1.0  # of the Dice loss added to it, which has it learn sooner; 0 adds none
 DICE_EPOCHS, DICE_LEARNING_RATE = 15, 1e-3  # of Dice loss
+DICE_BCE_WEIGHT = 0.0  # of the cross-entropy added to it; 0 adds none
+# Above 0, the second phase keeps its rate, and the network is the running mean of its weights over
+# about this part of it (Polyak and Juditsky 1992); not of a phase that begins with random weights
+DICE_AVERAGED = 0.0
 OPTIMIZER, DECAY = "muon", True
 CLIP_NORM = 1.0  # of the whole gradient, None for no limit: a wild step can kill the ReLUs
 BATCH_SIZE = 16  # over all devices together
@@ -91,6 +96,8 @@ ORIGINAL = {
     "bce_dice_weight": 0,
     "dice_epochs": 150,
     "dice_learning_rate": 1e-4,
+    "dice_bce_weight": 0,
+    "dice_averaged": 0,
     "optimizer": "adam",
     "decay": False,
     "clip_norm": None,
@@ -130,7 +137,9 @@ def check_constants():
         raise constant_error("DICE_EPOCHS", 0, file, "above 0 where BCE_EPOCHS is 0")
     for name in ("BCE_LEARNING_RATE", "DICE_LEARNING_RATE"):
         check_number(name, globals()[name], file, above=0)
-    check_number("BCE_DICE_WEIGHT", BCE_DICE_WEIGHT, file, least=0)
+    for name in ("BCE_DICE_WEIGHT", "DICE_BCE_WEIGHT"):
+        check_number(name, globals()[name], file, least=0)
+    check_number("DICE_AVERAGED", DICE_AVERAGED, file, least=0)
     if CLIP_NORM is not None:
         check_number("CLIP_NORM", CLIP_NORM, file, above=0)
     check_whole("FILTERS", FILTERS, file, 1, MOST_FILTERS)
@@ -208,11 +217,11 @@ class EpochKeeper:
     """
 
     def __init__(
-        self, model, folder, rows, phase, pairs, validation_pairs, check_data, dice_weight
+        self, model, folder, rows, phase, pairs, validation_pairs, check_data, loss_weights
     ):
         self.model, self.folder, self.rows, self.phase = model, folder, rows, phase
         self.pairs, self.validation_pairs = pairs, validation_pairs
-        self.check_data, self.dice_weight = check_data, dice_weight
+        self.check_data, self.loss_weights = check_data, loss_weights
         self.drawn = time.monotonic()
 
     def begin_epoch(self, epoch, logs=None):
@@ -224,9 +233,13 @@ class EpochKeeper:
             self.rows.remove(row)
 
     def end_epoch(self, epoch, logs):
-        """After an epoch: its losses and scores are `logs`."""
+        """After an epoch: its training losses and scores are `logs`, which get the validation's."""
         from model import save_model
 
+        validation = self.validation_pairs.dataset()
+        with averaged_weights(self.model):
+            scores = self.model.evaluate(validation, verbose=0, return_dict=True)
+        logs |= {f"val_{name}": score for name, score in scores.items()}
         for pairs in (self.pairs, self.validation_pairs):
             if pairs.failure:
                 raise pairs.failure
@@ -237,11 +250,11 @@ class EpochKeeper:
         check_health(self.rows, self.phase)
         check_weights(self.model, epoch + 1)
         if best_row(self.rows) is row:
-            with write_beside(self.folder / "unet.keras") as beside:
+            with write_beside(self.folder / "unet.keras") as beside, averaged_weights(self.model):
                 save_model(self.model, beside)
         write_history(self.folder / "history.csv", self.rows)
         if time.monotonic() - self.drawn > DRAWING_INTERVAL:
-            save_curves(self.folder / "curves.png", self.rows, THRESHOLD, self.dice_weight)
+            save_curves(self.folder / "curves.png", self.rows, THRESHOLD, self.loss_weights)
             self.drawn = time.monotonic()
         save_backup(self.folder, self.phase, epoch + 1, self.model, self.model.optimizer)
 
@@ -252,13 +265,26 @@ def make_optimizer(settings, phase, steps):
 
     from utils.muon import GramMuon
 
-    rate, clip = settings[f"{phase}_learning_rate"], {"global_clipnorm": settings["clip_norm"]}
-    if settings["decay"]:
+    rate, common = settings[f"{phase}_learning_rate"], {"global_clipnorm": settings["clip_norm"]}
+    trained = settings["bce_epochs"] or settings["from"]
+    if phase == "dice" and trained and settings["dice_averaged"]:
+        reach = max(1, settings["dice_averaged"] * steps)
+        common |= {"use_ema": True, "ema_momentum": 1 - 1 / reach}
+    elif settings["decay"]:
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     if settings["optimizer"] == "adam":
-        return keras.optimizers.Adam(rate, **clip)
+        return keras.optimizers.Adam(rate, **common)
     # What is no matrix (biases, gains, transposed convolutions) takes Adam's step, at its rate
-    return GramMuon(rate, adam_lr_ratio=0.2, weight_decay=None, adam_weight_decay=None, **clip)
+    return GramMuon(rate, adam_lr_ratio=0.2, weight_decay=None, adam_weight_decay=None, **common)
+
+
+@contextmanager
+def averaged_weights(model):
+    """Give a model the running mean of its weights meanwhile, if its optimizer keeps one."""
+    own = model.get_weights()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    yield
+    model.set_weights(own)
 
 
 def compile_unet(model, loss, optimizer, threshold):
@@ -286,7 +312,7 @@ def train(settings, arguments, machine, strategy):
     """
     import keras
 
-    from model import add_dice_loss, build_unet, dice_loss, load_unet, start_from
+    from model import add_losses, build_unet, load_unet, start_from
 
     folder, seed, batch_size = Path(arguments.checkpoints), settings["seed"], settings["batch_size"]
     training, validation = (load_split(name, arguments.data) for name in ("train", "validation"))
@@ -312,12 +338,11 @@ def train(settings, arguments, machine, strategy):
     if rows:
         with input_errors():
             load_unet(folder / "unet.keras", way_out="--fresh begins anew")
-    dice_weight = settings["bce_dice_weight"]
     way_out = "prepare it again as it was to go on, or begin anew with --fresh"
     check_data = partial(check_unchanged, arguments.data, settings["data_sha256"], way_out)
-    losses = {"bce": add_dice_loss(dice_weight), "dice": dice_loss}
+    weights = {"bce": (1, settings["bce_dice_weight"]), "dice": (settings["dice_bce_weight"], 1)}
     first = "bce" if settings["bce_epochs"] else "dice"
-    for number, (phase, loss) in enumerate(losses.items()):
+    for number, phase in enumerate(weights):
         pairs = Pairs(
             *(training, batch_size, WORKERS, generator, settings["colours"]),
             seed=(seed, number),
@@ -326,9 +351,9 @@ def train(settings, arguments, machine, strategy):
         if phase == first:
             save_augmented(folder / "augmented.png", pairs)
         every_pair = pairs, validation_pairs
-        keeper = EpochKeeper(model, folder, rows, phase, *every_pair, check_data, dice_weight)
-        train_phase(keeper, loss, settings, strategy)
-    save_curves(folder / "curves.png", rows, THRESHOLD, dice_weight)
+        keeper = EpochKeeper(model, folder, rows, phase, *every_pair, check_data, weights)
+        train_phase(keeper, add_losses(*weights[phase]), settings, strategy)
+    save_curves(folder / "curves.png", rows, THRESHOLD, weights)
     drop_backups(folder)
     return rows
 
@@ -361,7 +386,6 @@ def train_phase(keeper, loss, settings, strategy):
         pairs.dataset(),
         initial_epoch=epoch,
         epochs=epochs,
-        validation_data=keeper.validation_pairs.dataset(),
         callbacks=[keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch)],
         shuffle=False,  # Pairs does it, by the seed
         verbose=1 if sys.stdout.isatty() else 2,
@@ -383,6 +407,8 @@ def collect_settings(arguments, summary):
         "bce_dice_weight": BCE_DICE_WEIGHT,
         "dice_epochs": DICE_EPOCHS,
         "dice_learning_rate": DICE_LEARNING_RATE,
+        "dice_bce_weight": DICE_BCE_WEIGHT,
+        "dice_averaged": DICE_AVERAGED,
         "optimizer": OPTIMIZER,
         "decay": DECAY,
         "clip_norm": CLIP_NORM,

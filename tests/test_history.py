@@ -38,7 +38,10 @@ def test_the_best_row_is_one_of_the_last_phase():
     assert history.best_row(rows[:2]) is rows[1]
 
 
-def drawn_curves(monkeypatch, path, rows, threshold=0.5, dice_weight=0):
+PLAIN = {"bce": (1, 0), "dice": (0, 1)}  # each phase's loss alone
+
+
+def drawn_curves(monkeypatch, path, rows, threshold=0.5, loss_weights=PLAIN):
     """Return the axes of curves.png by their y-labels."""
     figures = []
 
@@ -48,7 +51,7 @@ def drawn_curves(monkeypatch, path, rows, threshold=0.5, dice_weight=0):
             figures.append(self)
 
     monkeypatch.setattr(history, "Figure", Kept)
-    history.save_curves(path, rows, threshold, dice_weight)
+    history.save_curves(path, rows, threshold, loss_weights)
     assert path.read_bytes().startswith(b"\x89PNG")
     return {axes.get_ylabel(): axes for axes in figures[0].axes}
 
@@ -71,11 +74,13 @@ def test_each_phases_loss_has_its_own_axes(tmp_path, monkeypatch):
     assert all(axes.get_xlabel() == "epoch" for axes in panels.values())
 
 
-@pytest.mark.parametrize(("weight", "words"), [(0.5, "0.5 x Dice loss"), (1, "Dice loss")])
-def test_the_first_phases_axis_names_its_dice_loss(weight, words, tmp_path, monkeypatch):
-    path = tmp_path / "curves.png"
-    panels = drawn_curves(monkeypatch, path, make_rows([0.1]), dice_weight=weight)
-    assert next(iter(panels)) == f"binary cross-entropy\n+ {words}"
+def test_a_phases_axis_names_both_its_losses(tmp_path, monkeypatch):
+    rows = make_rows([0.1]) + make_rows([0.2], phase="dice")
+    weights = {"bce": (1, 0.5), "dice": (1, 1)}
+    panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows, loss_weights=weights)
+    first, second, _ = panels
+    assert first == "binary cross-entropy\n+ 0.5 x Dice loss"
+    assert second == "binary cross-entropy\n+ Dice loss"
 
 
 def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):
@@ -124,7 +129,7 @@ def test_a_history_that_cannot_be_read_or_written_is_named(tmp_path):
         with pytest.raises(InputError, match=r"history\.csv: cannot be written .*: make room"):
             history.write_history(path, rows)
         with pytest.raises(InputError, match=r"curves\.png: cannot be written .*: make room"):
-            history.save_curves(tmp_path / "curves.png", rows, 0.5, 0)
+            history.save_curves(tmp_path / "curves.png", rows, 0.5, PLAIN)
     assert history.read_history(path) == rows[:2]
     assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
     path.unlink()

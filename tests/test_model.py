@@ -88,14 +88,16 @@ def test_dice_loss_is_kerass_per_image_but_for_the_one_pixel_of_smoothing():
     np.testing.assert_allclose(unet.dice_loss(truth, guess), reference, atol=5e-4)
 
 
-def test_the_first_phases_loss_is_the_cross_entropy_and_a_weight_of_the_dice_loss():
+def test_the_losses_are_weighted_and_added():
     truth = np.array([1, 1, 0, 0], np.float32).reshape(1, 2, 2, 1)
     guess = np.array([0.5, 0.9, 0.5, 0.1], np.float32).reshape(1, 2, 2, 1)
     cross_entropy = -(np.log(0.5) + np.log(0.9)) / 2
-    loss = unet.add_dice_loss(0.25)(truth, guess)
-    expected = cross_entropy + 0.25 * (1 - (2 * 1.4 + 1) / (2 + 2 + 1))
-    np.testing.assert_allclose(loss, [expected], rtol=1e-6)
-    assert unet.add_dice_loss(0) is keras.losses.binary_crossentropy
+    dice = 1 - (2 * 1.4 + 1) / (2 + 2 + 1)
+    for weights in ((1, 0.25), (0.5, 1), (1, 1), (2, 0)):
+        expected = weights[0] * cross_entropy + weights[1] * dice
+        np.testing.assert_allclose(unet.add_losses(*weights)(truth, guess), [expected], rtol=1e-6)
+    assert unet.add_losses(1, 0) is keras.losses.binary_crossentropy
+    assert unet.add_losses(0, 1) is unet.dice_loss
 
 
 def test_an_empty_mask_predicted_empty_costs_nothing():

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -16,11 +17,18 @@ from utils.devices import make_strategy
 from utils.files import InputError
 
 SETTINGS = {
+    "from": None,
+    "bce_epochs": 3,
     "bce_learning_rate": 1e-3,
+    "dice_epochs": 2,
+    "dice_learning_rate": 1e-2,
+    "dice_averaged": 0.5,
     "decay": True,
     "optimizer": "muon",
     "clip_norm": 1.0,
+    "threshold": 0.5,
 }
+LOGS = {"loss": 0.5, "dice_score": 0.5, "predicted_fraction": 0.1}
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
@@ -43,6 +51,24 @@ def test_the_learning_rate_falls_to_zero_by_the_last_step():
     assert float(constant.learning_rate) == pytest.approx(1e-3)
 
 
+def test_the_second_phase_keeps_its_rate_and_a_mean_that_reaches_back_over_half_of_it():
+    optimizer = train.make_optimizer(SETTINGS, "dice", 100)
+    assert float(optimizer.learning_rate) == pytest.approx(1e-2)
+    assert optimizer.use_ema
+    assert optimizer.ema_momentum == pytest.approx(1 - 1 / 50)
+    assert train.make_optimizer(SETTINGS, "dice", 1).ema_momentum == 0
+    goes_on = SETTINGS | {"bce_epochs": 0, "from": "a network's hash"}
+    assert train.make_optimizer(goes_on, "dice", 100).use_ema
+
+
+@pytest.mark.parametrize("change", [{"dice_averaged": 0}, {"bce_epochs": 0}])
+def test_without_a_mean_or_a_first_phase_the_second_one_decays(change):
+    """A mean that began with weights drawn at random would hold some of them to the end."""
+    optimizer = train.make_optimizer(SETTINGS | change, "dice", 100)
+    assert float(optimizer._learning_rate(100)) == 0
+    assert not optimizer.use_ema
+
+
 def test_muon_steps_the_standardised_kernels_alone():
     network = build_unet(size=32, filters=2, standardized=True)
     optimizer = train.make_optimizer(SETTINGS, "bce", 6)
@@ -60,6 +86,8 @@ def test_muon_steps_the_standardised_kernels_alone():
         *(
             ("BCE_EPOCHS", -1),
             ("BCE_DICE_WEIGHT", -1),
+            ("DICE_BCE_WEIGHT", -1),
+            ("DICE_AVERAGED", -0.1),
             ("BCE_LEARNING_RATE", 0),
             ("DICE_LEARNING_RATE", math.nan),
         ),
@@ -117,26 +145,55 @@ def keeper(tmp_path):
     split = array_split(size=16)
     network = build_unet(size=16, filters=1, standardized=True)
     pairs = [Pairs(split, 8, 1) for _ in range(2)]
-    return train.EpochKeeper(network, tmp_path, [], "bce", *pairs, lambda: None, dice_weight=0)
+    keeper = train.EpochKeeper(
+        *(network, tmp_path, [], "bce", *pairs), lambda: None, {"bce": (0, 1), "dice": (0, 1)}
+    )
+    train.compile_unet(network, dice_loss, train.make_optimizer(SETTINGS, "bce", 6), 0.5)
+    return keeper
 
 
-def train_phase(keeper, **settings):
-    common = SETTINGS | {"bce_epochs": 3, "dice_epochs": 2, "threshold": 0.5}
-    train.train_phase(keeper, dice_loss, common | settings, make_strategy())
+def train_phase(keeper):
+    train.train_phase(keeper, dice_loss, SETTINGS, make_strategy())
+
+
+def test_what_is_validated_and_kept_is_the_mean_of_the_weights(keeper):
+    """That of Keras's optimizers, computed here for one weight: it begins with the first step's."""
+    model, biases = keeper.model, []
+    bias = model.get_layer("polyp").bias
+    train.compile_unet(model, dice_loss, train.make_optimizer(SETTINGS, "dice", 8), 0.5)
+
+    def record(index, logs):
+        biases.append(float(bias[0]))
+
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_train_batch_end=record),
+        keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch),
+        keras.callbacks.LambdaCallback(on_epoch_end=record),
+    ]
+    model.fit(keeper.pairs.dataset(), callbacks=callbacks, shuffle=False, verbose=0)
+    first, second, afterwards = biases
+    assert afterwards == second  # the training goes on with its own weights
+    kept = load_unet(keeper.folder / "unet.keras")
+    mean = 0.75 * first + 0.25 * second
+    assert float(kept.get_layer("polyp").bias[0]) == pytest.approx(mean, abs=1e-6)
+    assert abs(mean - second) > 1e-4
+    images, masks = keeper.pairs.split.images[:], keeper.pairs.split.masks[:]
+    loss = np.mean(dice_loss(masks, kept.predict(images, verbose=0)))
+    assert keeper.rows[0]["val_loss"] == pytest.approx(loss, abs=1e-5)
+    own = np.mean(dice_loss(masks, model.predict(images, verbose=0)))
+    assert own == pytest.approx(loss, abs=1e-5)  # as fit leaves it
 
 
 @pytest.mark.parametrize("layer", ["polyp", "bottleneck_a"])
 def test_weights_that_explode_end_the_training_and_leave_the_best_network(layer, keeper):
     """Also those that a ReLU hides: it makes 0 of what is no number, and the loss stays finite."""
-    logs = make_rows([0.1])[0]
-    train.compile_unet(keeper.model, dice_loss, train.make_optimizer(SETTINGS, "bce", 6), 0.5)
     keeper.begin_epoch(0)
-    keeper.end_epoch(0, logs)
+    keeper.end_epoch(0, dict(LOGS))
     keeper.begin_epoch(1)
     bias = keeper.model.get_layer(layer).bias
     bias.assign(bias * math.nan)
-    with pytest.raises(SystemExit, match="weights of epoch 2 are not finite; try a lower learn"):
-        keeper.end_epoch(1, logs | {"val_dice_score": 0.2})
+    with pytest.raises(SystemExit, match=r"of epoch 2 (is|are) not finite; try a lower learn"):
+        keeper.end_epoch(1, dict(LOGS))
     load_unet(keeper.folder / "unet.keras")  # whose weights are all finite
     assert [epoch for epoch, _ in backups(keeper.folder, "bce")] == [1]
 
@@ -148,7 +205,7 @@ def test_an_epoch_of_data_that_were_prepared_anew_is_not_kept(keeper):
     keeper.check_data = prepared_anew
     keeper.begin_epoch(0)
     with pytest.raises(InputError, match="prepared anew"):
-        keeper.end_epoch(0, make_rows([0.1])[0])
+        keeper.end_epoch(0, dict(LOGS))
     assert not any(path.is_file() for path in keeper.folder.rglob("*"))
 
 
@@ -171,25 +228,21 @@ def test_a_training_does_not_begin_anew_unasked(phase, rows, words, keeper):
     keeper.rows += rows
     keeper.phase = phase
     if not rows:
-        optimizer = train.make_optimizer(SETTINGS, "bce", 6)
-        optimizer.build(keeper.model.trainable_variables)
-        save_backup(keeper.folder, "bce", 2, keeper.model, optimizer)
+        save_backup(keeper.folder, "bce", 2, keeper.model, keeper.model.optimizer)
     with pytest.raises(InputError, match=words):
-        train_phase(keeper, dice_learning_rate=1e-3)
+        train_phase(keeper)
 
 
 @pytest.mark.parametrize("size", [2_000, 20_000])
 def test_a_full_disk_ends_an_epoch_and_leaves_the_one_before(size, keeper):
     """The network, the history and the backup are written, in this order, and grow in it."""
-    optimizer = train.make_optimizer(SETTINGS, "bce", 6)
-    train.compile_unet(keeper.model, dice_loss, optimizer, 0.5)
-    logs = make_rows([0.1])[0]
     keeper.begin_epoch(0)
-    keeper.end_epoch(0, logs)
+    keeper.end_epoch(0, dict(LOGS))
     before = {path.name: path.read_bytes() for path in keeper.folder.rglob("*") if path.is_file()}
+    keeper.rows[0]["val_dice_score"] = 0.0  # so the next is better, and its network is written
     keeper.begin_epoch(1)
     with full_disk(size), pytest.raises(InputError, match=r": cannot be written .*: make room"):
-        keeper.end_epoch(1, logs | {"val_dice_score": 0.2})
+        keeper.end_epoch(1, dict(LOGS))
     after = {path.name: path.read_bytes() for path in keeper.folder.rglob("*") if path.is_file()}
     assert after == before
 

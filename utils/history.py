@@ -66,16 +66,22 @@ def best_row(rows):
     return max(last, key=lambda row: row["val_dice_score"])
 
 
-def save_curves(path, rows, threshold, dice_weight):
+def loss_label(bce_weight, dice_weight):
+    """Return the name of a loss that adds the two of them by these weights, 0 for none."""
+    names = {"binary cross-entropy": bce_weight, "Dice loss": dice_weight}
+    times = {1: ""}
+    return "\n+ ".join(
+        times.get(weight, f"{weight:g} x ") + name for name, weight in names.items() if weight
+    )
+
+
+def save_curves(path, rows, threshold, loss_weights):
     """Save curves.png: each phase's loss, and Dice over both, on training and validation split.
 
-    rows: as from `read_history`, one or more; threshold: that of their Dice, 0 to 1; dice_weight:
-    of the Dice loss in the first phase's, 0 for none.
+    rows: as from `read_history`, one or more; threshold: that of their Dice, 0 to 1; loss_weights:
+    of each phase by its name, that of the binary cross-entropy and that of the Dice loss.
     """
-    times = "" if dice_weight == 1 else f"{dice_weight:g} x "
-    added = f"\n+ {times}Dice loss" if dice_weight else ""
-    losses = {"bce": f"binary cross-entropy{added}", "dice": "Dice loss"}
-    phases = [phase for phase in losses if any(row["phase"] == phase for row in rows)]
+    phases = [phase for phase in loss_weights if any(row["phase"] == phase for row in rows)]
     figure = Figure((8, 6), layout="constrained")
     panels = figure.subplot_mosaic([phases, ["score"] * len(phases)])
     kept = rows.index(best_row(rows))
@@ -92,7 +98,8 @@ def save_curves(path, rows, threshold, dice_weight):
                 axes.plot(epochs, values, color=colour, marker=marker, label=label)
         if begin:
             panels["score"].axvline(begin + 0.5, color="0.6", linestyle=":", linewidth=1)
-        panels[phase].set(ylabel=losses[phase], xlim=(begin + 0.5, begin + len(these) + 0.5))
+        label = loss_label(*loss_weights[phase])
+        panels[phase].set(ylabel=label, xlim=(begin + 0.5, begin + len(these) + 0.5))
         begin += len(these)
     score = rows[kept]["val_dice_score"]
     label = f"kept: epoch {kept + 1}, {score:.3f}"
