@@ -269,7 +269,7 @@ def test_the_border_is_the_outermost_pixels_once():
     assert border_fraction(mask) == 4 / 12
 
 
-# What the README's table says of odd files
+# What docs/pictures.md says of odd files
 
 COLOUR = (200, 30, 60)  # of shaded() below, where it is bright; grey 84
 
