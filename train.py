@@ -266,9 +266,9 @@ def make_optimizer(settings, phase, steps):
     from utils.muon import GramMuon
 
     rate, common = settings[f"{phase}_learning_rate"], {"global_clipnorm": settings["clip_norm"]}
-    trained = settings["bce_epochs"] or settings["from"]
-    if phase == "dice" and trained and settings["dice_averaged"]:
-        reach = max(1, settings["dice_averaged"] * steps)
+    averaged = settings["dice_averaged"] if phase == "dice" else 0
+    if averaged and (settings["bce_epochs"] or settings["from"]):
+        reach = max(1, averaged * steps)
         common |= {"use_ema": True, "ema_momentum": 1 - 1 / reach}
     elif settings["decay"]:
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
