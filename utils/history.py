@@ -68,10 +68,9 @@ def best_row(rows):
 
 def loss_label(bce_weight, dice_weight):
     """Return the name of a loss that adds the two of them by these weights, 0 for none."""
-    names = {"binary cross-entropy": bce_weight, "Dice loss": dice_weight}
-    times = {1: ""}
+    losses = (("binary cross-entropy", bce_weight), ("Dice loss", dice_weight))
     return "\n+ ".join(
-        times.get(weight, f"{weight:g} x ") + name for name, weight in names.items() if weight
+        name if weight == 1 else f"{weight:g} x {name}" for name, weight in losses if weight
     )
 
 
