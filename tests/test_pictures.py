@@ -353,6 +353,19 @@ def test_an_orientation_in_a_tiff_counts_for_picture_and_mask():
     assert_together(*decoded)
 
 
+def test_a_16_bit_tiff_in_which_0_is_white_is_negative_as_a_mask_alone():
+    levels = np.zeros((16, 24), np.uint16)
+    levels[:, :6] = 65_535
+    tag = struct.pack("<HHI", 262, 3, 1)  # PhotometricInterpretation: 0 is black in 1, white in 0
+    data = cv2.imencode(".tif", levels)[1].tobytes()
+    data = data.replace(tag + b"\1\0", tag + b"\0\0")
+    picture, mask = decode_pair(data, data, "a", "b")
+    np.testing.assert_array_equal(picture[0, [0, -1], 0], [0, 255])
+    np.testing.assert_array_equal(mask[0, [0, -1]], [255, 0])
+    mask = decode_pair(data, data, "a", "b", MaskConvention(inverted=True))[1]
+    np.testing.assert_array_equal(mask[0, [0, -1]], [0, 255])
+
+
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (1, 1)])
 def test_the_narrowest_pairs_are_taken(shape):
     picture, mask = shaded(*shape)
