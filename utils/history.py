@@ -97,8 +97,8 @@ def save_curves(path, rows, threshold, loss_weights):
                 axes.plot(epochs, values, color=colour, marker=marker, label=label)
         if begin:
             panels["score"].axvline(begin + 0.5, color="0.6", linestyle=":", linewidth=1)
-        label = loss_label(*loss_weights[phase])
-        panels[phase].set(ylabel=label, xlim=(begin + 0.5, begin + len(these) + 0.5))
+        panels[phase].set_ylabel(loss_label(*loss_weights[phase]))
+        panels[phase].set_xlim(begin + 0.5, begin + len(these) + 0.5)
         begin += len(these)
     score = rows[kept]["val_dice_score"]
     label = f"kept: epoch {kept + 1}, {score:.3f}"
