@@ -239,19 +239,19 @@ class EpochKeeper:
         validation = self.validation_pairs.dataset()
         with averaged_weights(self.model):
             scores = self.model.evaluate(validation, verbose=0, return_dict=True)
-        logs |= {f"val_{name}": score for name, score in scores.items()}
-        for pairs in (self.pairs, self.validation_pairs):
-            if pairs.failure:
-                raise pairs.failure
-        self.check_data()
-        seconds = round(time.monotonic() - self.begin, 2)
-        row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
-        self.rows.append(row)
-        check_health(self.rows, self.phase)
-        check_weights(self.model, epoch + 1)
-        if best_row(self.rows) is row:
-            with write_beside(self.folder / "unet.keras") as beside, averaged_weights(self.model):
-                save_model(self.model, beside)
+            logs |= {f"val_{name}": score for name, score in scores.items()}
+            for pairs in (self.pairs, self.validation_pairs):
+                if pairs.failure:
+                    raise pairs.failure
+            self.check_data()
+            seconds = round(time.monotonic() - self.begin, 2)
+            row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
+            self.rows.append(row)
+            check_health(self.rows, self.phase)
+            check_weights(self.model, epoch + 1)
+            if best_row(self.rows) is row:
+                with write_beside(self.folder / "unet.keras") as beside:
+                    save_model(self.model, beside)
         write_history(self.folder / "history.csv", self.rows)
         if time.monotonic() - self.drawn > DRAWING_INTERVAL:
             save_curves(self.folder / "curves.png", self.rows, THRESHOLD, self.loss_weights)
