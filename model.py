@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 BLOCKS = 4  # encoder blocks, and as many decoder blocks
+SYMMETRIES = {"plain": 0, "standardized": 1, "equivariant": 8}  # orientations of each kernel
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R BT.601), as OpenCV has it
 FLOAT32_LAYERS = ("rescaling", "grey", "polyp")  # levels and probabilities need the digits
 
@@ -25,7 +26,8 @@ def build_unet(
     filters=64,
     polyp_fraction=0.5,
     precision="float32",
-    standardized=False,
+    kernels="plain",
+    dropped=0.0,
     grey=False,
 ):
     """Build the U-Net of Ronneberger et al. 2015 (arXiv:1505.04597), padded, for one class.
@@ -34,13 +36,21 @@ def build_unet(
     each further block doubles them. polyp_fraction: the training masks' mean, 0 to 1; the output's
     bias starts at its log-odds, so that training does not begin by unlearning "half of everything
     is polyp" (Lin et al. 2017, arXiv:1708.02002, section 4.1). precision: see `choose_precision`.
-    standardized: whether the 3x3 convolutions are `StandardizedConv2D`, to train with. grey:
-    whether the pictures are made grey first.
+    kernels: "plain" for Keras's own layers; "standardized" (see `StandardizedConv2D`) or
+    "equivariant" too (see `orientations`) to train with, which `save_model` folds into plain ones.
+    dropped: the share of the two deepest levels' channels that each training step leaves out
+    (Tompson et al. 2015, arXiv:1411.4280). grey: whether the pictures are made grey first.
     Returns a Keras model from (batch, size, size, 3), 0 to 255, to (batch, size, size, 1)
-    float32, 0 to 1. Raises ValueError for a size that cannot be halved BLOCKS times.
+    float32, 0 to 1. Raises ValueError for a size that cannot be halved BLOCKS times, and for
+    filters that their orientations do not divide.
     """
     if size % 2**BLOCKS:
         raise ValueError(f"size {size}: must be a multiple of {2**BLOCKS}")
+    symmetries = SYMMETRIES[kernels]
+    if symmetries and filters % symmetries:
+        raise ValueError(
+            f"filters {filters}: must be a multiple of {symmetries} for {kernels} kernels"
+        )
     fraction = min(max(polyp_fraction, 1e-3), 1 - 1e-3)
     log_odds = float(np.log(fraction / (1 - fraction)))
 
@@ -50,32 +60,37 @@ def build_unet(
         x = layers.Conv2D(1, 1, use_bias=False, trainable=False, dtype="float32", name="grey")(x)
     skips = []
     for block in range(BLOCKS):
-        x = conv_block(x, filters * 2**block, precision, standardized, f"encoder{block + 1}")
+        name = f"encoder{block + 1}"
+        x = conv_block(x, filters * 2**block, precision, symmetries, name)
+        if block == BLOCKS - 1:
+            x = drop_channels(x, dropped, precision, name)
         skips.append(x)
-        x = layers.MaxPooling2D(2, dtype=precision, name=f"encoder{block + 1}_pool")(x)
-    x = conv_block(x, filters * 2**BLOCKS, precision, standardized, "bottleneck")
-    up_convolution = layers.Conv2DTranspose if precision == "float32" else UpConvolution
+        x = layers.MaxPooling2D(2, dtype=precision, name=f"{name}_pool")(x)
+    x = conv_block(x, filters * 2**BLOCKS, precision, symmetries, "bottleneck")
+    x = drop_channels(x, dropped, precision, "bottleneck")
     for block in reversed(range(BLOCKS)):
         name = f"decoder{block + 1}"
-        x = up_convolution(filters * 2**block, 2, strides=2, dtype=precision, name=f"{name}_up")(x)
+        x = up_convolution(x, filters * 2**block, precision, symmetries, f"{name}_up")
         x = layers.Concatenate(dtype=precision, name=f"{name}_skip")([x, skips[block]])
-        x = conv_block(x, filters * 2**block, precision, standardized, name)
-    bias = keras.initializers.Constant(log_odds)
-    outputs = layers.Conv2D(
-        1, 1, activation="sigmoid", bias_initializer=bias, dtype="float32", name="polyp"
-    )(x)
+        x = conv_block(x, filters * 2**block, precision, symmetries, name)
+    common = {"dtype": "float32", "name": "polyp"}
+    if kernels == "equivariant":
+        outputs = InvariantOutput(1, symmetries, **common)(x)
+    else:
+        outputs = layers.Conv2D(1, 1, activation="sigmoid", **common)(x)
     unet = keras.Model(inputs, outputs, name="unet")
+    unet.get_layer("polyp").bias.assign([log_odds])
     if grey:
         unet.get_layer("grey").set_weights([np.reshape(LUMA, (1, 1, 3, 1))])
     return unet
 
 
-def conv_block(x, filters, precision, standardized, name):
+def conv_block(x, filters, precision, symmetries, name):
     """Apply two 3x3 convolutions with ReLU, He-initialised (He et al. 2015, arXiv:1502.01852)."""
     for number in "ab":
         common = {"dtype": precision, "name": f"{name}_{number}"}
-        if standardized:
-            x = StandardizedConv2D(filters, **common)(x)
+        if symmetries:
+            x = StandardizedConv2D(filters, symmetries, **common)(x)
         else:
             x = layers.Conv2D(
                 filters,
@@ -88,66 +103,184 @@ def conv_block(x, filters, precision, standardized, name):
     return x
 
 
-class StandardizedConv2D(layers.Layer):
+def up_convolution(x, filters, precision, symmetries, name):
+    """Apply a 2x2 transposed convolution with strides of 2."""
+    common = {"dtype": precision, "name": name}
+    if symmetries or precision != "float32":
+        return UpConvolution(filters, symmetries or 1, **common)(x)
+    return layers.Conv2DTranspose(filters, 2, strides=2, **common)(x)
+
+
+def drop_channels(x, share, precision, name):
+    """Leave out a share of the channels, others for each picture of each training step."""
+    if not share:
+        return x
+    return layers.SpatialDropout2D(share, dtype=precision, name=f"{name}_dropped")(x)
+
+
+def orientations(size, channels, symmetries):
+    """Return where a kernel's weights stand in each of its orientations.
+
+    In an equivariant network (Cohen and Welling 2016, arXiv:1602.07576) each filter's kernel stands
+    in eight orientations, flips and quarter turns, on as many channels, one after the other: the
+    picture turned gives the same mask turned, and an eighth of the weights does.
+    size: side of the kernel in pixels; channels: of its input, which are oriented too, but for the
+    one or three of the picture; symmetries: 1 or 8.
+    Returns int (size * size * channels, symmetries): rows of the kernel as a matrix.
+    """
+    index = np.arange(size * size * channels)
+    if symmetries == 1:
+        return index[:, None]
+    oriented = (2, 4) if channels % symmetries == 0 else (1, 1)  # flipped or not, quarter turns
+    index = index.reshape(size, size, -1, *oriented)
+    flipped = np.roll(index[:, ::-1, :, ::-1, ::-1], 1, axis=-1)  # mirrored, turns go back
+    turned = [
+        np.roll(np.rot90(one, turns), turns, axis=-1)
+        for one in (index, flipped)
+        for turns in range(4)
+    ]
+    return np.stack([one.ravel() for one in turned], axis=1)
+
+
+def orient(kernel, index):
+    """Return a kernel, (rows, filters), in all orientations, (rows, filters * symmetries).
+
+    index: the result of `orientations`.
+    """
+    oriented = ops.transpose(tf.gather(kernel, index), (0, 2, 1))
+    return ops.reshape(oriented, (index.shape[0], -1))
+
+
+class OrientedLayer(layers.Layer):
+    """A convolution to train with, whose weights fold into those of a layer of Keras's own.
+
+    Each of its filters / symmetries kernels stands in that many orientations.
+    """
+
+    def __init__(self, filters, symmetries=1, **options):
+        super().__init__(**options)
+        self.filters, self.symmetries = filters, symmetries
+
+    def plain_bias(self):
+        """Return the bias of each filter."""
+        return ops.repeat(self.bias, self.symmetries)
+
+    def folded_weights(self):
+        """Return kernel and bias of the plain layer that computes the same."""
+        return [ops.convert_to_numpy(x) for x in (self.plain_kernel(), self.plain_bias())]
+
+
+class StandardizedConv2D(OrientedLayer):
     """A 3x3 convolution with ReLU whose kernel is standardised whenever it is used.
 
     Each filter has its mean taken away and is scaled to He's variance and by a gain that is learnt
     (Qiao et al. 2019, arXiv:1903.10520; Brock et al. 2021, arXiv:2101.08692). That keeps deep
     networks trainable without normalising activations, and `folded_weights` turns it into a plain
-    Conv2D. The kernel is stored as a matrix, (9 * channels, filters), since Muon takes its step
-    for matrices alone.
+    Conv2D. The kernel is stored as a matrix, (9 * channels, filters / symmetries), since Muon takes
+    its step for matrices alone.
     """
 
-    def __init__(self, filters, **options):
-        super().__init__(**options)
-        self.filters = filters
-
     def build(self, input_shape):
-        fan_in = 9 * input_shape[-1]
+        fan_in, own = 9 * input_shape[-1], self.filters // self.symmetries
         he_normal = keras.initializers.RandomNormal(stddev=(2 / fan_in) ** 0.5)
         float32 = {"autocast": False}  # standardised before it is rounded
-        self.kernel = self.add_weight((fan_in, self.filters), he_normal, name="kernel", **float32)
-        self.gain = self.add_weight((self.filters,), "ones", name="gain", **float32)
-        self.bias = self.add_weight((self.filters,), "zeros", name="bias")
+        self.kernel = self.add_weight((fan_in, own), he_normal, name="kernel", **float32)
+        self.gain = self.add_weight((own,), "ones", name="gain", **float32)
+        self.bias = self.add_weight((own,), "zeros", name="bias")
+        self.index = orientations(3, input_shape[-1], self.symmetries)
 
-    def standardized_kernel(self):
-        """Return the kernel to convolve with, (9 * channels, filters) float32."""
+    def plain_kernel(self):
+        """Return the kernel to convolve with, (3, 3, channels, filters) float32."""
         kernel = self.kernel - ops.mean(self.kernel, axis=0)
         norm = ops.sqrt(ops.sum(ops.square(kernel), axis=0) + 1e-8)
-        return kernel * (2**0.5 * self.gain / norm)
+        kernel = orient(kernel * (2**0.5 * self.gain / norm), self.index)
+        return ops.reshape(kernel, (3, 3, -1, self.filters))
 
     def call(self, inputs):
-        kernel = ops.cast(self.standardized_kernel(), self.compute_dtype)
-        kernel = ops.reshape(kernel, (3, 3, -1, self.filters))
+        kernel = ops.cast(self.plain_kernel(), self.compute_dtype)
+        outputs = ops.conv(inputs, kernel, padding="same")
         # bias_add, whose gradient TensorFlow sums in float32
-        return ops.relu(tf.nn.bias_add(ops.conv(inputs, kernel, padding="same"), self.bias))
+        return ops.relu(tf.nn.bias_add(outputs, self.plain_bias()))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.filters)
 
-    def folded_weights(self):
-        """Return kernel and bias of the plain Conv2D that computes the same."""
-        kernel = ops.convert_to_numpy(self.standardized_kernel())
-        return [kernel.reshape(3, 3, -1, self.filters), ops.convert_to_numpy(self.bias)]
-
     def unfold_weights(self, kernel, bias):
         """Take over the kernel and bias of a plain Conv2D that `folded_weights` has made."""
-        kernel = np.reshape(kernel, self.kernel.shape)
-        self.set_weights([kernel, np.linalg.norm(kernel, axis=0) / 2**0.5, bias])
+        kernel = np.reshape(kernel, (-1, self.filters))[:, :: self.symmetries]
+        gain = np.linalg.norm(kernel, axis=0) / 2**0.5
+        self.set_weights([kernel, gain, bias[:: self.symmetries]])
 
 
-class UpConvolution(layers.Conv2DTranspose):
+class UpConvolution(OrientedLayer):
     """A 2x2 transposed convolution with strides of 2, computed as a 1x1 convolution.
 
     On CPUs TensorFlow 2.21 sums the gradient of a transposed convolution's bias in bfloat16, where
     262,144 pixels add up to a fifth of what they should; that of a convolution it sums in float32.
+    The kernel is stored with three dimensions, (4 * channels, filters / symmetries, 1), so that
+    Muon leaves it to Adam.
     """
 
+    def build(self, input_shape):
+        channels, own = input_shape[-1], self.filters // self.symmetries
+        float32 = {"autocast": False}  # rounded when it is oriented
+        self.kernel = self.add_weight((4 * channels, own, 1), "zeros", name="kernel", **float32)
+        self.bias = self.add_weight((own,), "zeros", name="bias")
+        self.index = orientations(2, channels, self.symmetries)
+        plain = keras.initializers.GlorotUniform()((2, 2, self.filters, channels))
+        self.unfold_weights(ops.convert_to_numpy(plain), np.zeros(self.filters))
+
+    def plain_kernel(self):
+        """Return the kernel of the Conv2DTranspose, (2, 2, filters, channels) float32."""
+        kernel = orient(ops.squeeze(self.kernel, -1), self.index)
+        return ops.transpose(ops.reshape(kernel, (2, 2, -1, self.filters)), (0, 1, 3, 2))
+
     def call(self, inputs):
-        kernel = ops.transpose(self.kernel, (3, 0, 1, 2))  # from (2, 2, out, in)
+        kernel = ops.cast(ops.transpose(self.plain_kernel(), (3, 0, 1, 2)), self.compute_dtype)
         kernel = ops.reshape(kernel, (1, 1, -1, 4 * self.filters))
-        outputs = ops.conv(inputs, kernel) + ops.tile(self.bias, 4)
+        outputs = ops.conv(inputs, kernel) + ops.tile(self.plain_bias(), 4)
         return tf.nn.depth_to_space(outputs, 2)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return (batch, 2 * height, 2 * width, self.filters)
+
+    def unfold_weights(self, kernel, bias):
+        """Take over the kernel and bias of a Conv2DTranspose."""
+        kernel = np.reshape(np.transpose(kernel, (0, 1, 3, 2)), (-1, self.filters))
+        self.set_weights([kernel[:, :: self.symmetries, None], bias[:: self.symmetries]])
+
+
+class InvariantOutput(OrientedLayer):
+    """A 1x1 convolution with a sigmoid that weighs the orientations of each kernel alike.
+
+    Its few weights begin with both signs and Glorot's standard deviation: where chance makes all of
+    them negative, the network learns to answer nowhere, and stays there.
+    """
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        signs = (-1.0) ** np.arange(channels // self.symmetries)[:, None, None]
+        self.kernel = self.add_weight(signs.shape, "zeros", name="kernel")
+        self.bias = self.add_weight((1,), "zeros", name="bias")
+        self.set_weights([(2 / (channels + 1)) ** 0.5 * signs, np.zeros(1)])
+
+    def plain_kernel(self):
+        """Return the kernel to convolve with, (1, 1, channels, 1) float32."""
+        return ops.reshape(ops.repeat(self.kernel, self.symmetries, axis=0), (1, 1, -1, 1))
+
+    def plain_bias(self):
+        return self.bias
+
+    def call(self, inputs):
+        return ops.sigmoid(ops.conv(inputs, self.plain_kernel()) + self.bias)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 1)
+
+    def unfold_weights(self, kernel, bias):
+        """Take over the kernel and bias of a plain Conv2D that `folded_weights` has made."""
+        self.set_weights([np.reshape(kernel, (-1, 1, 1))[:: self.symmetries], bias])
 
 
 @keras.saving.register_keras_serializable("polyp")
@@ -283,35 +416,38 @@ def describe_unet(model):
 def save_model(model, path):
     """Save a U-Net in float32, of Keras's own layers and not compiled: it loads anywhere."""
     copy = build_unet(**describe_unet(model))
-    for layer in model.layers:
-        standardized = isinstance(layer, StandardizedConv2D)
-        weights = layer.folded_weights() if standardized else layer.get_weights()
-        copy.get_layer(layer.name).set_weights(weights)
+    for layer in copy.layers:
+        ours = model.get_layer(layer.name)
+        oriented = isinstance(ours, OrientedLayer)
+        layer.set_weights(ours.folded_weights() if oriented else ours.get_weights())
     copy.save(path)
 
 
 def start_from(model, plain, path):
-    """Give a U-Net, standardised or not, the weights of one that `load_unet` loaded from `path`.
+    """Give a U-Net, of whatever kernels, the weights of one that `load_unet` loaded from `path`.
 
-    Raises ValueError if the two differ in their layers, or in what `describe_unet` tells.
+    Raises ValueError if the two differ in their layers, or in what `describe_unet` tells, or if
+    the kernels of `plain` cannot be made of those of `model`.
     """
-    ours, theirs = ({layer.name for layer in each.layers} - {"grey"} for each in (model, plain))
-    if ours != theirs:
+    ours, theirs = (
+        {layer.name: layer for layer in each.layers if layer.weights and layer.name != "grey"}
+        for each in (model, plain)
+    )
+    if ours.keys() != theirs.keys():
         raise ValueError(f"{path}: its layers are not those of this U-Net")
-    ours, theirs = describe_unet(model), describe_unet(plain)
-    for key, value in theirs.items():
-        if value != ours[key]:
-            raise ValueError(f"{path}: its network has {key} {value}, this one {ours[key]}")
-    for layer in model.layers:
-        weights = plain.get_layer(layer.name).get_weights()
-        if not isinstance(layer, StandardizedConv2D):
+    shape = describe_unet(model)
+    for key, value in describe_unet(plain).items():
+        if value != shape[key]:
+            raise ValueError(f"{path}: its network has {key} {value}, this one {shape[key]}")
+    for name, layer in ours.items():
+        weights = theirs[name].get_weights()
+        if not isinstance(layer, OrientedLayer):
             layer.set_weights(weights)
-        elif np.abs(weights[0].mean(axis=(0, 1, 2))).max() > 1e-4:
-            raise ValueError(
-                f"{path}: was trained without STANDARDIZED; set it to False in train.py"
-            )
-        else:
-            layer.unfold_weights(*weights)
+            continue
+        layer.unfold_weights(*weights)
+        pairs = zip(weights, layer.folded_weights(), strict=True)
+        if max(np.abs(before - after).max() for before, after in pairs) > 1e-4:
+            raise ValueError(f"{path}: was trained with other KERNELS; set them in train.py")
 
 
 def main():

@@ -55,7 +55,10 @@ SEED = 42
 
 # The network: 64 filters of the first block, as in the original, take twelve times as long
 FILTERS = 16
-STANDARDIZED = True  # 3x3 kernels while it trains, see StandardizedConv2D; Muon needs them
+# While it trains, its kernels are "standardized", which Muon needs, or "equivariant", which have
+# eight orientations too, or "plain" like those of unet.keras; see model.py
+KERNELS = "standardized"
+DROPPED = 0.0  # of the channels of the two deepest levels, in each training step
 
 # The schedule. An epoch is one pass over the training split. With DECAY the learning rate falls to
 # 0 along a cosine in each phase. Muon takes rates of about 5 times Adam's ("adam").
@@ -89,7 +92,8 @@ COLOURS = {"gamma": 0.35, "contrast": 0.25, "brightness": 0.12, "gain": 0.12}
 ORIGINAL = {
     "filters": 64,
     "grey": True,
-    "standardized": False,
+    "kernels": "plain",
+    "dropped": 0,
     "prior": False,
     "bce_epochs": 300,
     "bce_learning_rate": 1e-3,
@@ -128,8 +132,9 @@ def check_constants():
     file = "train.py"
     check_choice("PRECISION", PRECISION, file, PRECISIONS)
     check_choice("OPTIMIZER", OPTIMIZER, file, ["muon", "adam"])
-    for name in ("STANDARDIZED", "DECAY"):
-        check_choice(name, globals()[name], file, [True, False])
+    check_choice("KERNELS", KERNELS, file, ["plain", "standardized", "equivariant"])
+    check_choice("DECAY", DECAY, file, [True, False])
+    check_number("DROPPED", DROPPED, file, least=0, below=1)
     check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
     for name in ("BCE_EPOCHS", "DICE_EPOCHS"):
         check_whole(name, globals()[name], file, 0, MOST_EPOCHS)
@@ -328,7 +333,8 @@ def train(settings, arguments, machine, strategy):
             grey=settings["grey"],
             polyp_fraction=fraction if settings["prior"] else 0.5,
             precision=machine["precision"],
-            standardized=settings["standardized"],
+            kernels=settings["kernels"],
+            dropped=settings["dropped"],
         )
         if arguments.start:
             source = Path(arguments.start) / "unet.keras"
@@ -400,7 +406,8 @@ def collect_settings(arguments, summary):
     settings = {
         "filters": FILTERS,
         "grey": False,
-        "standardized": STANDARDIZED,
+        "kernels": KERNELS,
+        "dropped": DROPPED,
         "prior": True,  # the output starts at the polyps' share of the pixels
         "bce_epochs": BCE_EPOCHS,
         "bce_learning_rate": BCE_LEARNING_RATE,

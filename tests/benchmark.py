@@ -84,7 +84,10 @@ def compiled(settings, filters, precision):
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(train.SEED)
     unet = model.build_unet(
-        filters=filters, precision=precision, standardized=settings["standardized"]
+        filters=filters,
+        precision=precision,
+        kernels=settings["kernels"],
+        dropped=settings["dropped"],
     )
     optimizer = train.make_optimizer(settings, "bce", 10_000)
     train.compile_unet(unet, keras.losses.binary_crossentropy, optimizer, train.THRESHOLD)

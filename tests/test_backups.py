@@ -3,6 +3,7 @@
 import io
 import pickle
 
+import keras
 import numpy as np
 import pytest
 
@@ -59,6 +60,21 @@ def test_weights_and_optimizer_come_back(network, folder, capsys):
     assert restore(network, folder) == 3
     assert marks(network) == (3, 30)
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_drawn_at_random_goes_on_where_it_was(tmp_path):
+    (tmp_path / room.RESUME).mkdir()
+    keras.utils.set_random_seed(0)
+    network = build_unet(size=16, filters=4, dropped=0.5)
+    network.compile("adam", "binary_crossentropy")
+    picture = np.full((1, 16, 16, 3), 200.0)
+    network(picture, training=True)
+    room.save_backup(tmp_path, "bce", 1, network, network.optimizer)
+    drawn = [network(picture, training=True).numpy() for _ in range(4)]
+    room.restore(tmp_path, "bce", network)
+    again = [network(picture, training=True).numpy() for _ in range(4)]
+    np.testing.assert_array_equal(drawn, again)
+    assert np.std(drawn, axis=0).max() > 0
 
 
 def test_a_network_without_its_optimizer_takes_the_weights_alone(folder):

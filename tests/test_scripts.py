@@ -250,7 +250,7 @@ for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
     strategy = make_strategy(devices)
     assert strategy.num_replicas_in_sync == len(devices)
     with strategy.scope():
-        network = build_unet(size=32, filters=2, standardized=True)
+        network = build_unet(size=32, filters=2, kernels="standardized")
         network.compile(keras.optimizers.SGD(0.1), dice_loss)
     network.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
     weights.append(network.get_weights())

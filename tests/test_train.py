@@ -34,7 +34,7 @@ LOGS = {"loss": 0.5, "dice_score": 0.5, "predicted_fraction": 0.1}
 @pytest.mark.parametrize("optimizer", ["muon", "adam"])
 def test_the_training_step_is_traced_once(optimizer):
     """Neither the variables of optimizer and scores nor a smaller batch have it traced anew."""
-    network = build_unet(size=32, filters=2, standardized=True)
+    network = build_unet(size=32, filters=2, kernels="standardized")
     made = train.make_optimizer(SETTINGS | {"optimizer": optimizer}, "bce", 6)
     train.compile_unet(network, dice_loss, made, 0.5)
     traces = []
@@ -70,7 +70,7 @@ def test_without_a_mean_or_a_first_phase_the_second_one_decays(change):
 
 
 def test_muon_steps_the_standardised_kernels_alone():
-    network = build_unet(size=32, filters=2, standardized=True)
+    network = build_unet(size=32, filters=2, kernels="standardized")
     optimizer = train.make_optimizer(SETTINGS, "bce", 6)
     optimizer.build(network.trainable_variables)
     by_adam = zip(network.trainable_variables, optimizer.adam_velocities, strict=True)
@@ -93,6 +93,7 @@ def test_muon_steps_the_standardised_kernels_alone():
         ),
         *(("CLIP_NORM", 0), ("THRESHOLD", 0), ("THRESHOLD", 1), ("PRECISION", "half")),
         *(("OPTIMIZER", "sgd"), ("DECAY", "yes"), ("COLOURS", {"hue": 0.1})),
+        *(("KERNELS", "square"), ("DROPPED", 1), ("DROPPED", -0.1)),
         *(("COLOURS", {"gamma": "much"}), ("COLOURS", None), ("COLLAPSED_EPOCHS", 0)),
     ],
 )
@@ -143,7 +144,7 @@ def test_a_loss_that_is_not_finite_ends_the_training():
 def keeper(tmp_path):
     """Return what keeps a training of 16 x 16 pictures that has not begun."""
     split = array_split(size=16)
-    network = build_unet(size=16, filters=1, standardized=True)
+    network = build_unet(size=16, filters=1, kernels="standardized")
     pairs = [Pairs(split, 8, 1) for _ in range(2)]
     keeper = train.EpochKeeper(
         *(network, tmp_path, [], "bce", *pairs), lambda: None, {"bce": (0, 1), "dice": (0, 1)}

@@ -18,8 +18,8 @@ def backups(folder, phase):
 
 
 def variables(model, optimizer=None):
-    """Return the variables of a model, and of its optimizer if it is given, by name."""
-    parts = {"weights": model.weights, "optimizer": optimizer.variables if optimizer else []}
+    """Return the variables of a model, random seeds too, and of its optimizer if given, by name."""
+    parts = {"weights": model.variables, "optimizer": optimizer.variables if optimizer else []}
     return {f"{part}{n}": v for part, those in parts.items() for n, v in enumerate(those)}
 
 
