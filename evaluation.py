@@ -317,8 +317,9 @@ def segment(arguments):
             except FilmError as error:
                 failures.append(error)
                 continue
+            noun = "frame" if frames == 1 else "frames"
             lines.append(
-                f"{results.folder / f'films/{name}.mp4'}: {frames:,} frames,"
+                f"{results.folder / f'films/{name}.mp4'}: {frames:,} {noun},"
                 f" {with_polyp:,} of them with a polyp, {frames / (time.monotonic() - start):.0f}"
                 " a second; each polyp in the .csv beside it"
             )
