@@ -161,6 +161,9 @@ class OrientedLayer(layers.Layer):
         super().__init__(**options)
         self.filters, self.symmetries = filters, symmetries
 
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
+
     def plain_bias(self):
         """Return the bias of each filter."""
         return ops.repeat(self.bias, self.symmetries)
@@ -201,9 +204,6 @@ class StandardizedConv2D(OrientedLayer):
         outputs = ops.conv(inputs, kernel, padding="same")
         # bias_add, whose gradient TensorFlow sums in float32
         return ops.relu(tf.nn.bias_add(outputs, self.plain_bias()))
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.filters)
 
     def unfold_weights(self, kernel, bias):
         """Take over the kernel and bias of a plain Conv2D that `folded_weights` has made."""
@@ -274,9 +274,6 @@ class InvariantOutput(OrientedLayer):
 
     def call(self, inputs):
         return ops.sigmoid(ops.conv(inputs, self.plain_kernel()) + self.bias)
-
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], 1)
 
     def unfold_weights(self, kernel, bias):
         """Take over the kernel and bias of a plain Conv2D that `folded_weights` has made."""
