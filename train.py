@@ -28,7 +28,7 @@ import numpy as np
 
 from utils.augmentation import Pairs, make_generator
 from utils.backups import KEPT, RESUME, drop_backups, restore, save_backup
-from utils.checkpoints import line_of_descent
+from utils.checkpoints import line_of_descent, trained_settings
 from utils.constants import check_choice, check_number, check_whole, constant_error
 from utils.dataset import check_unchanged, load_split, load_summary
 from utils.devices import describe_machine, make_strategy, start_tensorflow
@@ -55,8 +55,9 @@ SEED = 42
 
 # The network: 64 filters of the first block, as in the original, take twelve times as long
 FILTERS = 16
-# While it trains, its kernels are "standardized", which Muon needs, or "equivariant", which have
-# eight orientations too, or "plain" like those of unet.keras; see model.py
+# How its kernels are trained: "plain" like those of unet.keras; "standardized", which Muon needs;
+# "equivariant", which stand in eight orientations too, for a multiple of 8 FILTERS (see model.py).
+# A training that begins with another's network, by --from, takes its width, and kernels if freer
 KERNELS = "standardized"
 DROPPED = 0.0  # of the channels of the two deepest levels, in each training step
 
@@ -122,6 +123,7 @@ WORKERS = 2  # threads that augment while the network computes
 MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 99_999, 100_000  # more is a slip of the keyboard
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
+FROM_FREE_TO_SHARED = ["plain", "standardized", "equivariant"]
 PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
 ADVICE = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
 OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
@@ -132,7 +134,7 @@ def check_constants():
     file = "train.py"
     check_choice("PRECISION", PRECISION, file, PRECISIONS)
     check_choice("OPTIMIZER", OPTIMIZER, file, ["muon", "adam"])
-    check_choice("KERNELS", KERNELS, file, ["plain", "standardized", "equivariant"])
+    check_choice("KERNELS", KERNELS, file, FROM_FREE_TO_SHARED)
     check_choice("DECAY", DECAY, file, [True, False])
     check_number("DROPPED", DROPPED, file, least=0, below=1)
     check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
@@ -425,6 +427,11 @@ def collect_settings(arguments, summary):
     }
     if arguments.original:
         settings |= ORIGINAL
+    if arguments.start:
+        theirs = trained_settings(arguments.start)
+        settings["filters"] = theirs.get("filters", settings["filters"])
+        both = settings["kernels"], theirs.get("kernels")
+        settings["kernels"] = next(kernels for kernels in FROM_FREE_TO_SHARED if kernels in both)
     if arguments.epochs:
         settings["bce_epochs"], settings["dice_epochs"] = arguments.epochs
     settings |= {

@@ -81,7 +81,8 @@ def test_a_config_that_cannot_be_used_is_named_with_the_way_out(tmp_path):
     path = tmp_path / "config.json"
     with pytest.raises(InputError, match=r"config\.json: is missing.*or train again"):
         checkpoints.read_config(tmp_path)
-    for text in ("{", "[]", "7", "{}", '{"settings": 7}', "\xff"):
+    many = '{"settings": {"filters": "many"}}'
+    for text in ("{", "[]", "7", "{}", '{"settings": 7}', many, "\xff"):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(InputError, match=r"config\.json: is damaged; .*or train again"):
             checkpoints.read_config(tmp_path)

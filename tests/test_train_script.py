@@ -169,6 +169,23 @@ def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):
     assert not (tmp_path / "four").exists()
 
 
+def test_a_training_takes_width_and_kernels_of_the_network_in_the_repository(demo, tmp_path):
+    source = ROOT / "checkpoints/hyperkvasir-16"
+    change = "import train; train.FILTERS, train.KERNELS = 8, 'equivariant'"
+    options = "--epochs", 0, 1, "--data", demo, "--from"
+    done = run(edited(change, *options, source, "--checkpoints", tmp_path / "next"))
+    assert done.returncode == 0, done.stderr
+    settings = json.loads((tmp_path / "next/config.json").read_text())["settings"]
+    assert settings["kernels"] == "standardized"
+    assert settings["filters"] == 16
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(source / "unet.keras", bare)
+    options = *options, bare, "--filters", 16, "--checkpoints", tmp_path / "none"
+    done = run(edited(change, *options))
+    assert_mistake(done, "bare/unet.keras", "other KERNELS; set them in train.py")
+
+
 def test_the_original_is_the_original(demo, tmp_path):
     done = run_script(
         *("train.py", "--original", "--filters", 1, "--epochs", 1, 1, "--data", demo),

@@ -79,6 +79,8 @@ def read_config(folder):
         lacking = {"filters", "seed", "data_source", "data_sha256"} - settings.keys()
         if not all(data.keys() == UNKNOWN[0].keys() for data in ancestors(config)):
             raise ValueError
+        if not isinstance(settings.get("filters", 1), int):
+            raise ValueError
     if lacking:
         raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
     return config
@@ -98,6 +100,14 @@ def line_of_descent(folder):
         own = {key: settings[key] for key in UNKNOWN[0]}
         descent = [own, *ancestors(config)]
     return {"from": file_sha256(Path(folder) / "unet.keras"), "descent": descent}
+
+
+def trained_settings(folder):
+    """Return the settings that a folder's network was trained with, {} without a config.json.
+
+    Raises InputError for a damaged one.
+    """
+    return read_config(folder)["settings"] if (Path(folder) / "config.json").is_file() else {}
 
 
 def ancestors(config):
