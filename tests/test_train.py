@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import train
-from model import build_unet, dice_loss, load_unet
+from model import SYMMETRIES, build_unet, dice_loss, load_unet
 from shell import array_split, full_disk, make_rows
 from utils.augmentation import Pairs
 from utils.backups import backups, save_backup
@@ -101,6 +101,11 @@ def test_a_constant_that_cannot_be_worked_with_is_named(name, value, monkeypatch
     monkeypatch.setattr(train, name, value)
     with pytest.raises(InputError, match=name):
         train.check_constants()
+
+
+def test_kernels_are_named_as_the_model_names_them():
+    assert list(SYMMETRIES) == train.FROM_FREE_TO_SHARED
+    assert list(SYMMETRIES.values()) == sorted(SYMMETRIES.values())
 
 
 def test_settings_are_what_the_file_gives_back(monkeypatch):
