@@ -589,7 +589,7 @@ def memory_of_an_epoch(pairs):
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         make_up_data_set(data, pairs)
-        arguments = ["--filters", "1", "--epochs", "1", "0", "--batch-size", str(BATCH_SIZE)]
+        arguments = ["--filters", "8", "--epochs", "1", "0", "--batch-size", str(BATCH_SIZE)]
         arguments += ["--data", str(data), "--checkpoints", str(Path(folder) / "checkpoints")]
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "train.py"), *arguments],

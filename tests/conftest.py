@@ -58,7 +58,7 @@ def trained(demo, tmp_path_factory):
     done = run_script("train.py", *TINY, "--data", demo, "--checkpoints", folder)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # TensorFlow's noise is held back
-    assert "2 filters" in done.stdout
+    assert "8 filters" in done.stdout
     assert "validation Dice" in done.stdout
     assert f"python evaluation.py --data {demo} --checkpoints {folder}" in done.stdout
     return folder

@@ -46,7 +46,7 @@ from utils.files import InputError, file_sha256
 SIGNALS = {name: getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")}
 PATIENCE = 300  # seconds until a child counts as hanging; nothing here takes ten on an idle machine
 SMALL = {"data_preprocessing": {"IMAGE_SIZE": 32, "DEMO_PAIRS": 20}}
-TRAIN = ["--filters", "1", "--epochs", "3", "2"]
+TRAIN = ["--filters", "8", "--epochs", "3", "2"]
 
 
 class FaultError(Exception):

@@ -18,7 +18,7 @@ from utils.pictures import cv2, decode_image, read_bytes, reduce_picture, tells_
 from utils.prediction import enlarge
 
 ROOT = Path(__file__).parents[1]
-TINY = ["--filters", "2", "--epochs", "3", "2"]
+TINY = ["--filters", "8", "--epochs", "3", "2"]
 
 
 def command(script, *arguments):

@@ -29,7 +29,7 @@ def test_training_leaves_what_the_readme_lists(trained, demo):
     names = {path.name for path in trained.iterdir()}
     assert names == {"unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"}
     config = json.loads((trained / "config.json").read_text())
-    assert config["settings"]["filters"] == 2
+    assert config["settings"]["filters"] == 8
     assert (
         config["settings"]["data_sha256"]
         == json.loads((demo / "dataset.json").read_text())["sha256"]
@@ -118,7 +118,7 @@ def test_training_takes_the_size_from_the_data_set(tmp_path):
     line = [sys.executable, "-c", code, "--demo", "--data", str(tmp_path / "data")]
     subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
     options = ["--data", tmp_path / "data", "--checkpoints", tmp_path / "checkpoints"]
-    done = run_script("train.py", "--filters", 2, "--epochs", 1, 0, *options)
+    done = run_script("train.py", "--filters", 8, "--epochs", 1, 0, *options)
     assert done.returncode == 0, done.stderr
     saved = keras.models.load_model(tmp_path / "checkpoints/unet.keras")
     assert saved.input_shape == (None, 32, 32, 3)

@@ -97,7 +97,7 @@ def test_arrays_that_turn_out_short_are_named(demo, tmp_path):
 
 
 def test_a_training_goes_on_in_the_precision_that_it_began_in(demo, tmp_path):
-    options = ["--filters", 1, "--epochs", 2, 0, "--data", demo, "--checkpoints", tmp_path]
+    options = ["--filters", 8, "--epochs", 2, 0, "--data", demo, "--checkpoints", tmp_path]
     change = "import train; train.check_health = lambda rows, phase: len(rows) == 2 and exit(9)"
     began = "\nimport model; model.choose_precision = lambda setting: 'mixed_bfloat16'"
     assert run(edited(change + began, *options)).returncode == 9
@@ -148,7 +148,7 @@ def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):
     own = {"data_source": "elsewhere", "data_sha256": "another"}
     config["settings"] |= own
     (source / "config.json").write_text(json.dumps(config))
-    line = "train.py", "--filters", 2, "--epochs", 0, 1, "--data", demo, "--from", source
+    line = "train.py", "--filters", 8, "--epochs", 0, 1, "--data", demo, "--from", source
     line = *line, "--checkpoints", tmp_path / "next"
     done = run_script(*line)
     assert done.returncode == 0, done.stderr
@@ -164,9 +164,9 @@ def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):
     assert_mistake(same, "--from", "another folder")
     none = run_script("train.py", *options, "--from", tmp_path, "--checkpoints", trained)
     assert_mistake(none, "--from", "no unet.keras")
-    other = ["--filters", 4, "--data", demo, "--from", trained, "--checkpoints", tmp_path / "four"]
-    assert_mistake(run_script("train.py", *other), str(trained), "filters 2, this one 4")
-    assert not (tmp_path / "four").exists()
+    other = ["--filters", 16, "--data", demo, "--from", trained, "--checkpoints", tmp_path / "wide"]
+    assert_mistake(run_script("train.py", *other), str(trained), "filters 8, this one 16")
+    assert not (tmp_path / "wide").exists()
 
 
 def test_a_training_takes_width_and_kernels_of_the_network_in_the_repository(demo, tmp_path):
