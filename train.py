@@ -516,7 +516,11 @@ def parse_arguments():
         return {"help": f"default: {value}, or the original's"}
 
     parser.add_argument("--original", action="store_true", help="with the original's settings")
-    parser.add_argument("--filters", type=whole_number(1, MOST_FILTERS), **default(FILTERS))
+    parser.add_argument(
+        "--filters",
+        type=whole_number(1, MOST_FILTERS),
+        help=f"default: {FILTERS}, the original's, or those of --from",
+    )
     parser.add_argument(
         "--epochs",
         type=whole_number(0, MOST_EPOCHS),
