@@ -42,14 +42,14 @@ def test_a_network_keeps_what_those_before_it_were_trained_on():
     assert kept["descent"] == [{"data_source": "demo", "data_sha256": "a"}]
     second = make_checkpoint("second", data="b")
     config = checkpoints.read_config(second)
-    assert checkpoints.ancestors(config) == []
+    assert checkpoints.ancestors(config["settings"]) == []
     config["settings"] |= kept
     (second / "config.json").write_text(json.dumps(config))
-    assert checkpoints.ancestors(config) == kept["descent"]
+    assert checkpoints.ancestors(config["settings"]) == kept["descent"]
     both = [data["data_sha256"] for data in checkpoints.line_of_descent(second)["descent"]]
     assert both == ["b", "a"]
     del config["settings"]["descent"]  # as trainings left it once
-    assert checkpoints.ancestors(config) == checkpoints.UNKNOWN
+    assert checkpoints.ancestors(config["settings"]) == checkpoints.UNKNOWN
     for damaged in (None, 5, [{}], ["x"]):
         config["settings"]["descent"] = damaged
         (second / "config.json").write_text(json.dumps(config))

@@ -77,9 +77,8 @@ def read_config(folder):
         config = json.loads(read_whole(path))
         settings = config["settings"]
         lacking = {"filters", "seed", "data_source", "data_sha256"} - settings.keys()
-        if not all(data.keys() == UNKNOWN[0].keys() for data in ancestors(config)):
-            raise ValueError
-        if not isinstance(settings.get("filters", 1), int):
+        descent_is_whole = all(data.keys() == UNKNOWN[0].keys() for data in ancestors(settings))
+        if not descent_is_whole or not isinstance(settings.get("filters", 1), int):
             raise ValueError
     if lacking:
         raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
@@ -93,12 +92,10 @@ def line_of_descent(folder):
     it was trained on, and before it those that it began with, None if that is unknown. Raises
     InputError for a damaged config.json.
     """
-    descent = UNKNOWN
-    if (Path(folder) / "config.json").is_file():
-        config = read_config(folder)
-        settings = config["settings"]
+    settings, descent = trained_settings(folder), UNKNOWN
+    if settings:
         own = {key: settings[key] for key in UNKNOWN[0]}
-        descent = [own, *ancestors(config)]
+        descent = [own, *ancestors(settings)]
     return {"from": file_sha256(Path(folder) / "unet.keras"), "descent": descent}
 
 
@@ -110,9 +107,8 @@ def trained_settings(folder):
     return read_config(folder)["settings"] if (Path(folder) / "config.json").is_file() else {}
 
 
-def ancestors(config):
-    """Return the "descent" that a network's config.json holds, see `line_of_descent`."""
-    settings = config["settings"]
+def ancestors(settings):
+    """Return the "descent" that a network's settings hold, see `line_of_descent`."""
     return settings.get("descent", UNKNOWN if settings.get("from") else [])
 
 

@@ -117,7 +117,7 @@ def descent_doubts(folder, config, sha256):
 
     config: its config.json; sha256: of the data set with whose split that is no leak.
     """
-    others = [a["data_source"] for a in ancestors(config) if a["data_sha256"] != sha256]
+    others = [a["data_source"] for a in ancestors(config["settings"]) if a["data_sha256"] != sha256]
     if not others:
         return []
     return [
@@ -279,7 +279,7 @@ class SourcePictures:
         masks = self.fractions, self.borders
         lines = mask_doubts(self.pairs_of_source, *masks, self.most_covered)
         for folder, config in configs.items():
-            seen = [config["settings"], *ancestors(config)]
+            seen = [config["settings"], *ancestors(config["settings"])]
             if self.source in [data["data_source"] for data in seen]:
                 lines.append(
                     f"{folder} was trained on {self.source}: of pictures that it has seen, the"
