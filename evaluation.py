@@ -99,7 +99,7 @@ from utils.sources import (
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
-SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-16"  # beside this script, wherever it is run from
+SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-24"  # beside this script, wherever it is run from
 SPLITS_PATH = Path(__file__).parent / "data/hyperkvasir_splits.csv"
 RESULTS_DIR = "results"
 

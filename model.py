@@ -49,7 +49,8 @@ def build_unet(
     symmetries = SYMMETRIES[kernels]
     if symmetries and filters % symmetries:
         raise ValueError(
-            f"filters {filters}: must be a multiple of {symmetries} for {kernels} kernels"
+            f"filters {filters}: must be a multiple of {symmetries} for {kernels} kernels; choose"
+            " one, or other KERNELS in train.py"
         )
     fraction = min(max(polyp_fraction, 1e-3), 1 - 1e-3)
     log_odds = float(np.log(fraction / (1 - fraction)))

@@ -69,7 +69,8 @@ def test_each_phases_loss_has_its_own_axes(tmp_path, monkeypatch):
         assert list(training.get_xdata()) == list(validation.get_xdata()) == epochs
         assert set(training.get_ydata()) == {loss}
         assert set(validation.get_ydata()) == {0.6}
-    labels = [text.get_text() for text in panels[score].get_legend().get_texts()]
+    (legend,) = panels[score].figure.legends
+    labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["training", "validation", "kept: epoch 3, 0.700"]
     assert all(axes.get_xlabel() == "epoch" for axes in panels.values())
 

@@ -19,7 +19,6 @@ import train
 from utils.devices import make_strategy
 train.make_strategy = lambda: make_strategy(["CPU:0", "CPU:1"])
 train.OPTIMIZER, train.KERNELS = "adam", "plain"  # which two devices trace in half the time
-train.DICE_AVERAGED = 0.7
 """
 
 

@@ -110,6 +110,7 @@ def save_curves(path, rows, threshold, loss_weights):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
-        axes.legend()
+    curves = panels["score"].get_legend_handles_labels()
+    figure.legend(*curves, loc="outside upper center", ncols=3)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
