@@ -50,7 +50,7 @@ def build_unet(
     if symmetries and filters % symmetries:
         raise ValueError(
             f"filters {filters}: must be a multiple of {symmetries} for {kernels} kernels; choose"
-            " one, or other KERNELS in train.py"
+            " such a number, or other KERNELS in train.py"
         )
     fraction = min(max(polyp_fraction, 1e-3), 1 - 1e-3)
     log_odds = float(np.log(fraction / (1 - fraction)))

@@ -1,4 +1,4 @@
-"""Train the U-Net in two phases, of binary cross-entropy and of Dice loss, weighed by constants.
+"""Train the U-Net in two phases, each on a weighted sum of binary cross-entropy and Dice loss.
 
     python train.py                 the network of 24 filters: half an hour on two cores
     python train.py --filters 64    the original's width: for a GPU, or a patient machine
@@ -53,7 +53,9 @@ THRESHOLD = 0.5  # of the validation Dice: a pixel is called polyp from this pro
 PRECISION = "auto"  # bfloat16 where the hardware is made for it; or "float32", "mixed_bfloat16"
 SEED = 42
 
-# The network: 64 filters of the first block, as in the original, take eight times as long
+# Where these differ from the ORIGINAL below, docs/experiments.md says what each brought.
+
+# The network: 64 filters of the first block, as in the original, take some seven times as long
 FILTERS = 24
 # How its kernels are trained: "plain" like those of unet.keras; "standardized", which Muon needs;
 # "equivariant", which stand in eight orientations too, for a multiple of 8 FILTERS (see model.py).
@@ -62,10 +64,11 @@ KERNELS = "equivariant"
 DROPPED = 0.2  # of the channels of the two deepest levels, in each training step
 
 # The schedule. An epoch is one pass over the training split. With DECAY the learning rate falls to
-# 0 along a cosine in each phase. Muon takes rates of about 5 times Adam's ("adam").
-BCE_EPOCHS, BCE_LEARNING_RATE = 60, 5e-3  # of binary cross-entropy
+# 0 along a cosine in each phase, but for a second one with DICE_AVERAGED. Muon takes rates of about
+# 5 times Adam's ("adam").
+BCE_EPOCHS, BCE_LEARNING_RATE = 60, 5e-3  # of the first phase, binary cross-entropy
 BCE_DICE_WEIGHT = 1.0  # of the Dice loss added to it, which has it learn sooner; 0 adds none
-DICE_EPOCHS, DICE_LEARNING_RATE = 8, 3e-3  # of Dice loss
+DICE_EPOCHS, DICE_LEARNING_RATE = 8, 3e-3  # of the second, Dice loss
 DICE_BCE_WEIGHT = 1.0  # of the cross-entropy added to it; 0 adds none
 # Above 0, the second phase keeps its rate, and the network is the running mean of its weights over
 # about this part of it (Polyak and Juditsky 1992); not of a phase that begins with random weights

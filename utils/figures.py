@@ -137,7 +137,7 @@ def save_precision_recall(path, histogram, precision, recall, threshold, subject
 
     histogram: as from `curve_histogram`; precision, recall: at `threshold`, 0 to 1; subject: which
     images, for the title. The curve begins where something is called polyp: at probability 1, to
-    which a network trained on Dice loss rounds most of a polyp.
+    which a network trained on Dice loss alone rounds most of a polyp.
     """
     precisions, recalls = precision_recall(histogram)
 

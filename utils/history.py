@@ -59,8 +59,8 @@ def write_history(path, rows):
 def best_row(rows):
     """Return the row of the highest validation Dice of the last phase, the first of equals.
 
-    The earlier phase does not count: among its many epochs, at a high learning rate, the highest
-    score is more luck than learning.
+    The earlier phase does not count: the highest score of its many epochs is more luck than
+    learning.
     """
     last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
     return max(last, key=lambda row: row["val_dice_score"])

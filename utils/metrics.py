@@ -5,7 +5,7 @@ import numpy as np
 from utils.intervals import BOOTSTRAP_SAMPLES, bootstrap_sums
 
 # Of the precision-recall curve: 0, log-odds from -87 to 16.6 in steps of 0.1, and 1. Those are
-# float32's smallest probability and the largest below 1; a network trained on Dice loss puts most
+# float32's smallest probability and the largest below 1; a network trained with Dice loss puts most
 # pixels so near the two ends that even steps of probability would not tell them apart.
 CURVE_THRESHOLDS = np.array([0, *1 / (1 + np.exp(-np.arange(-870, 167) / 10)), 1])
 
