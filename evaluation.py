@@ -29,9 +29,9 @@ In results/, where they replace those of an earlier run, scores leave
 own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, probabilities/NAME.png if asked for, and
 pictures.csv with a row for each polyp, films films/NAME.mp4 and .csv, and each run written.jsonl,
 the list of all these. A picture or film that cannot be read is named, the others are done, and the
-exit status is 1. As long as checkpoints/ holds no network of your own, the one that comes with
-these scripts is taken. --thresholds prints a table and leaves thresholds.json in the network's
-folder, which THRESHOLD = "validation" below reads.
+exit status is 1. As long as checkpoints/ holds no network of your own, that of SHIPPED_CHECKPOINTS
+is taken, which comes with these scripts. --thresholds prints a table and leaves thresholds.json in
+the network's folder, which THRESHOLD = "validation" below reads.
 """
 
 import argparse
@@ -118,7 +118,7 @@ MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are war
 
 
 def shipped_checkpoints():
-    """Return the folder of the network that comes with these scripts, as a Path."""
+    """Return the folder of the network to predict with until there is one of one's own, a Path."""
     return Path(__file__).resolve().parent / SHIPPED_CHECKPOINTS
 
 

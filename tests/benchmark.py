@@ -312,7 +312,7 @@ def film(precision, archive):
 
 
 def shipped_predictor(precision):
-    """Return the predictor of the network in the repository, whose masks are those of polyps."""
+    """Return the predictor of the shipped network, whose masks are those of polyps."""
     import evaluation
     import model
 

@@ -168,7 +168,7 @@ def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):
     assert not (tmp_path / "wide").exists()
 
 
-def test_a_training_takes_width_and_kernels_of_the_network_in_the_repository(demo, tmp_path):
+def test_a_training_takes_width_and_kernels_of_a_network_in_the_repository(demo, tmp_path):
     source = ROOT / "checkpoints/hyperkvasir-16"
     change = "import train; train.FILTERS, train.KERNELS = 8, 'equivariant'"
     options = "--epochs", 0, 1, "--data", demo, "--from"
