@@ -74,6 +74,9 @@ DICE_BCE_WEIGHT = 1.0  # of the cross-entropy added to it; 0 adds none
 # about this part of it (Polyak and Juditsky 1992); not of a phase that begins with random weights
 DICE_AVERAGED = 0.7
 OPTIMIZER, DECAY = "muon", True
+# The wider a layer, the more a step changes what it answers, and the first ones can silence it for
+# good. So with DECAY the rate of a network of more filters than this rises over so many steps first
+WARM_UP_ABOVE, WARM_UP = 24, 90
 CLIP_NORM = 1.0  # of the whole gradient, None for no limit: a wild step can kill the ReLUs
 BATCH_SIZE = 16  # over all devices together
 
@@ -153,6 +156,8 @@ def check_constants():
     if CLIP_NORM is not None:
         check_number("CLIP_NORM", CLIP_NORM, file, above=0)
     check_whole("FILTERS", FILTERS, file, 1, MOST_FILTERS)
+    for name in ("WARM_UP_ABOVE", "WARM_UP"):
+        check_whole(name, globals()[name], file, 0)
     check_whole("BATCH_SIZE", BATCH_SIZE, file, 1, MOST_PAIRS)
     for name in ("WORKERS", "COLLAPSED_EPOCHS"):
         check_whole(name, globals()[name], file, 1)
@@ -281,7 +286,13 @@ def make_optimizer(settings, phase, steps):
         reach = max(1, averaged * steps)
         common |= {"use_ema": True, "ema_momentum": 1 - 1 / reach}
     elif settings["decay"]:
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+        first = phase == "bce" or not settings["bce_epochs"]
+        warm_up = min(settings["warm_up"], steps // 2) if first else 0
+        rate = keras.optimizers.schedules.CosineDecay(
+            *(0.0 if warm_up else rate, steps - warm_up),
+            warmup_target=rate if warm_up else None,
+            warmup_steps=warm_up,
+        )
     if settings["optimizer"] == "adam":
         return keras.optimizers.Adam(rate, **common)
     # What is no matrix (biases, gains, transposed convolutions) takes Adam's step, at its rate
@@ -437,8 +448,10 @@ def collect_settings(arguments, summary):
         settings["kernels"] = next(kernels for kernels in FROM_FREE_TO_SHARED if kernels in both)
     if arguments.epochs:
         settings["bce_epochs"], settings["dice_epochs"] = arguments.epochs
+    filters = arguments.filters or settings["filters"]
     settings |= {
-        "filters": arguments.filters or settings["filters"],
+        "filters": filters,
+        "warm_up": WARM_UP if settings["decay"] and filters > WARM_UP_ABOVE else 0,
         "batch_size": arguments.batch_size or settings["batch_size"],
         "precision": PRECISION,
         "threshold": THRESHOLD,

@@ -24,6 +24,7 @@ SETTINGS = {
     "dice_learning_rate": 1e-2,
     "dice_averaged": 0.5,
     "decay": True,
+    "warm_up": 0,
     "optimizer": "muon",
     "clip_norm": 1.0,
     "threshold": 0.5,
@@ -49,6 +50,20 @@ def test_the_learning_rate_falls_to_zero_by_the_last_step():
     assert [float(schedule(step)) for step in (0, 50, 100)] == pytest.approx([1e-3, 5e-4, 0])
     constant = train.make_optimizer(SETTINGS | {"decay": False}, "bce", 100)
     assert float(constant.learning_rate) == pytest.approx(1e-3)
+
+
+def test_the_rate_of_a_wide_network_rises_first():
+    """From 0, in the first phase alone, whichever that is, and over half of it at most."""
+    wide = SETTINGS | {"warm_up": 40, "dice_averaged": 0}
+    schedule = train.make_optimizer(wide, "bce", 100)._learning_rate
+    rates = [float(schedule(step)) for step in (0, 20, 40, 70, 100)]
+    assert rates == pytest.approx([0, 5e-4, 1e-3, 5e-4, 0])
+    short = train.make_optimizer(wide, "bce", 20)._learning_rate
+    assert [float(short(step)) for step in (5, 10, 20)] == pytest.approx([5e-4, 1e-3, 0])
+    assert float(train.make_optimizer(wide, "bce", 1)._learning_rate(0)) == pytest.approx(1e-3)
+    assert float(train.make_optimizer(wide, "dice", 100)._learning_rate(0)) == pytest.approx(1e-2)
+    alone = train.make_optimizer(wide | {"bce_epochs": 0}, "dice", 100)._learning_rate
+    assert float(alone(0)) == 0
 
 
 def test_the_second_phase_keeps_its_rate_and_a_mean_that_reaches_back_over_half_of_it():
@@ -83,6 +98,7 @@ def test_muon_steps_the_standardised_kernels_alone():
     ("name", "value"),
     [
         *(("FILTERS", 0), ("FILTERS", 16.0), ("BATCH_SIZE", 0), ("WORKERS", 0), ("SEED", -1)),
+        *(("WARM_UP", -1), ("WARM_UP", 1.5), ("WARM_UP_ABOVE", -1)),
         *(
             ("BCE_EPOCHS", -1),
             ("BCE_DICE_WEIGHT", -1),
@@ -115,6 +131,23 @@ def test_settings_are_what_the_file_gives_back(monkeypatch):
     settings = train.collect_settings(train.parse_arguments(), summary)
     assert isinstance(train.AUGMENTATION["zoom_range"], tuple)
     assert json.loads(json.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("arguments", "decay", "steps"),
+    [
+        ([], True, 0),
+        (["--filters", "24"], True, 0),
+        (["--filters", "32"], True, train.WARM_UP),
+        (["--filters", "32"], False, 0),
+        (["--filters", "64", "--original"], True, 0),
+    ],
+)
+def test_wide_networks_have_their_rate_rise_first(arguments, decay, steps, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    monkeypatch.setattr(train, "DECAY", decay)
+    summary = {"image_size": 128, "source": "demo", "sha256": "a"}
+    assert train.collect_settings(train.parse_arguments(), summary)["warm_up"] == steps
 
 
 def test_what_no_file_gives_back_is_refused(monkeypatch):
