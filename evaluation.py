@@ -11,8 +11,8 @@
 
 --checkpoints A B and --compare C D take the mean of several networks' probabilities, --tta that
 over each picture's flips and turns. With --data F G, folders of two folds, A predicts the test
-split of F and B that of G. The test split is for this alone: nothing was chosen on it.
-In results/, where they replace those of an earlier run, scores leave
+split of F and B that of G. The test split is for this alone: nothing was chosen by its scores. In
+results/, where they replace those of an earlier run, scores leave
 
     metrics.json          every score with its definition and interval, and how it came about
     metrics.md            the same as tables for a paper

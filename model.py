@@ -16,7 +16,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 BLOCKS = 4  # encoder blocks, and as many decoder blocks
-SYMMETRIES = {"plain": 0, "standardized": 1, "equivariant": 8}  # orientations of each kernel
+# Orientations of each kernel; 0 for layers of Keras's own
+SYMMETRIES = {"plain": 0, "standardized": 1, "equivariant": 8}
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue in grey (ITU-R BT.601), as OpenCV has it
 FLOAT32_LAYERS = ("rescaling", "grey", "polyp")  # levels and probabilities need the digits
 
@@ -155,7 +156,7 @@ def orient(kernel, index):
 class OrientedLayer(layers.Layer):
     """A convolution to train with, whose weights fold into those of a layer of Keras's own.
 
-    Each of its filters / symmetries kernels stands in that many orientations.
+    It keeps filters / symmetries kernels, each of which stands in `symmetries` orientations.
     """
 
     def __init__(self, filters, symmetries=1, **options):
@@ -355,7 +356,7 @@ def choose_precision(setting="auto"):
 def round_weights(model):
     """Return a copy of a model with bfloat16 weights, but for FLOAT32_LAYERS, to predict with.
 
-    It computes what mixed_bfloat16 does, bit for bit, which rounds the weights for each batch anew.
+    It predicts, bit for bit, what mixed_bfloat16 does, without rounding them anew for each batch.
     """
     config = model.get_config()
     for layer in config["layers"]:
@@ -405,7 +406,7 @@ def load_unet(path, precision="float32", way_out="train it again with python tra
 
 
 def describe_unet(model):
-    """Return the arguments of `build_unet` that decide a U-Net's weights' shapes, as a dict."""
+    """Return the arguments of `build_unet` that make a plain U-Net like this one, as a dict."""
     grey = any(layer.name == "grey" for layer in model.layers)
     filters = model.get_layer("encoder1_a").filters
     return {"size": model.input_shape[1], "filters": filters, "grey": grey}

@@ -59,17 +59,17 @@ SEED = 42
 FILTERS = 24
 # How its kernels are trained: "plain" like those of unet.keras; "standardized", which Muon needs;
 # "equivariant", which stand in eight orientations too, for a multiple of 8 FILTERS (see model.py).
-# A training that begins with another's network, by --from, takes its width, and kernels if freer
+# With --from the width is that of the network begun with, and the kernels the less shared of both
 KERNELS = "equivariant"
 DROPPED = 0.2  # of the channels of the two deepest levels, in each training step
 
 # The schedule. An epoch is one pass over the training split. With DECAY the learning rate falls to
 # 0 along a cosine in each phase, but for a second one with DICE_AVERAGED. Muon takes rates of about
 # 5 times Adam's ("adam").
-BCE_EPOCHS, BCE_LEARNING_RATE = 60, 5e-3  # of the first phase, binary cross-entropy
-BCE_DICE_WEIGHT = 1.0  # of the Dice loss added to it, which has it learn sooner; 0 adds none
-DICE_EPOCHS, DICE_LEARNING_RATE = 8, 3e-3  # of the second, Dice loss
-DICE_BCE_WEIGHT = 1.0  # of the cross-entropy added to it; 0 adds none
+BCE_EPOCHS, BCE_LEARNING_RATE = 60, 5e-3  # of the first phase, "bce"
+BCE_DICE_WEIGHT = 1.0  # of the Dice loss in the first: with it, learning is faster; 0: none
+DICE_EPOCHS, DICE_LEARNING_RATE = 8, 3e-3  # of the second, "dice"
+DICE_BCE_WEIGHT = 1.0  # of the cross-entropy in the second; 0: none
 # Above 0, the second phase keeps its rate, and the network is the running mean of its weights over
 # about this part of it (Polyak and Juditsky 1992); not of a phase that begins with random weights
 DICE_AVERAGED = 0.7
@@ -129,7 +129,7 @@ WORKERS = 2  # threads that augment while the network computes
 MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 99_999, 100_000  # more is a slip of the keyboard
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
-FROM_FREE_TO_SHARED = ["plain", "standardized", "equivariant"]
+KERNEL_KINDS = ["plain", "standardized", "equivariant"]  # the more is shared the later
 PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
 ADVICE = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
 OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
@@ -140,7 +140,7 @@ def check_constants():
     file = "train.py"
     check_choice("PRECISION", PRECISION, file, PRECISIONS)
     check_choice("OPTIMIZER", OPTIMIZER, file, ["muon", "adam"])
-    check_choice("KERNELS", KERNELS, file, FROM_FREE_TO_SHARED)
+    check_choice("KERNELS", KERNELS, file, KERNEL_KINDS)
     check_choice("DECAY", DECAY, file, [True, False])
     check_number("DROPPED", DROPPED, file, least=0, below=1)
     check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
@@ -286,8 +286,8 @@ def make_optimizer(settings, phase, steps):
         reach = max(1, averaged * steps)
         common |= {"use_ema": True, "ema_momentum": 1 - 1 / reach}
     elif settings["decay"]:
-        first = phase == "bce" or not settings["bce_epochs"]
-        warm_up = min(settings["warm_up"], steps // 2) if first else 0
+        is_first = phase == "bce" or not settings["bce_epochs"]
+        warm_up = min(settings["warm_up"], steps // 2) if is_first else 0
         rate = keras.optimizers.schedules.CosineDecay(
             *(0.0 if warm_up else rate, steps - warm_up),
             warmup_target=rate if warm_up else None,
@@ -362,26 +362,29 @@ def train(settings, arguments, machine, strategy):
             load_unet(folder / "unet.keras", way_out="--fresh begins anew")
     way_out = "prepare it again as it was to go on, or begin anew with --fresh"
     check_data = partial(check_unchanged, arguments.data, settings["data_sha256"], way_out)
-    weights = {"bce": (1, settings["bce_dice_weight"]), "dice": (settings["dice_bce_weight"], 1)}
-    first = "bce" if settings["bce_epochs"] else "dice"
-    for number, phase in enumerate(weights):
+    loss_weights = {
+        "bce": (1, settings["bce_dice_weight"]),
+        "dice": (settings["dice_bce_weight"], 1),
+    }
+    first_phase = "bce" if settings["bce_epochs"] else "dice"
+    for number, phase in enumerate(loss_weights):
         pairs = Pairs(
             *(training, batch_size, WORKERS, generator, settings["colours"]),
             seed=(seed, number),
             replicas=replicas,
         )
-        if phase == first:
+        if phase == first_phase:
             save_augmented(folder / "augmented.png", pairs)
         every_pair = pairs, validation_pairs
-        keeper = EpochKeeper(model, folder, rows, phase, *every_pair, check_data, weights)
-        train_phase(keeper, add_losses(*weights[phase]), settings, strategy)
-    save_curves(folder / "curves.png", rows, THRESHOLD, weights)
+        keeper = EpochKeeper(model, folder, rows, phase, *every_pair, check_data, loss_weights)
+        train_phase(keeper, add_losses(*loss_weights[phase]), settings, strategy)
+    save_curves(folder / "curves.png", rows, THRESHOLD, loss_weights)
     drop_backups(folder)
     return rows
 
 
 def train_phase(keeper, loss, settings, strategy):
-    """Train through one phase, or what is left of it; keeper: an EpochKeeper, which knows which."""
+    """Train through the phase of `keeper`, an EpochKeeper, or what is left of it."""
     import keras
 
     model, folder, phase, pairs = keeper.model, keeper.folder, keeper.phase, keeper.pairs
@@ -445,7 +448,7 @@ def collect_settings(arguments, summary):
         theirs = trained_settings(arguments.start)
         settings["filters"] = theirs.get("filters", settings["filters"])
         both = settings["kernels"], theirs.get("kernels")
-        settings["kernels"] = next(kernels for kernels in FROM_FREE_TO_SHARED if kernels in both)
+        settings["kernels"] = next(kernels for kernels in KERNEL_KINDS if kernels in both)
     if arguments.epochs:
         settings["bce_epochs"], settings["dice_epochs"] = arguments.epochs
     filters = arguments.filters or settings["filters"]

@@ -120,7 +120,7 @@ def test_a_constant_that_cannot_be_worked_with_is_named(name, value, monkeypatch
 
 
 def test_kernels_are_named_as_the_model_names_them():
-    assert list(SYMMETRIES) == train.FROM_FREE_TO_SHARED
+    assert list(SYMMETRIES) == train.KERNEL_KINDS
     assert list(SYMMETRIES.values()) == sorted(SYMMETRIES.values())
 
 
