@@ -129,7 +129,7 @@ WORKERS = 2  # threads that augment while the network computes
 MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 99_999, 100_000  # more is a slip of the keyboard
 COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
-KERNEL_KINDS = ["plain", "standardized", "equivariant"]  # the more is shared the later
+KERNEL_KINDS = ["plain", "standardized", "equivariant"]  # each shares more than the one before
 PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
 ADVICE = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
 OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
@@ -274,6 +274,11 @@ class EpochKeeper:
         save_backup(self.folder, self.phase, epoch + 1, self.model, self.model.optimizer)
 
 
+def first_phase(settings):
+    """Return the phase that a training begins with."""
+    return "bce" if settings["bce_epochs"] else "dice"
+
+
 def make_optimizer(settings, phase, steps):
     """Return the optimizer of a phase of `steps` steps in all; settings: see `collect_settings`."""
     import keras
@@ -286,13 +291,12 @@ def make_optimizer(settings, phase, steps):
         reach = max(1, averaged * steps)
         common |= {"use_ema": True, "ema_momentum": 1 - 1 / reach}
     elif settings["decay"]:
-        is_first = phase == "bce" or not settings["bce_epochs"]
-        warm_up = min(settings["warm_up"], steps // 2) if is_first else 0
-        rate = keras.optimizers.schedules.CosineDecay(
-            *(0.0 if warm_up else rate, steps - warm_up),
-            warmup_target=rate if warm_up else None,
-            warmup_steps=warm_up,
-        )
+        warm_up = min(settings["warm_up"], steps // 2) if phase == first_phase(settings) else 0
+        schedule = keras.optimizers.schedules.CosineDecay
+        if warm_up:
+            rate = schedule(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up)
+        else:
+            rate = schedule(rate, steps)
     if settings["optimizer"] == "adam":
         return keras.optimizers.Adam(rate, **common)
     # What is no matrix (biases, gains, transposed convolutions) takes Adam's step, at its rate
@@ -366,14 +370,13 @@ def train(settings, arguments, machine, strategy):
         "bce": (1, settings["bce_dice_weight"]),
         "dice": (settings["dice_bce_weight"], 1),
     }
-    first_phase = "bce" if settings["bce_epochs"] else "dice"
     for number, phase in enumerate(loss_weights):
         pairs = Pairs(
             *(training, batch_size, WORKERS, generator, settings["colours"]),
             seed=(seed, number),
             replicas=replicas,
         )
-        if phase == first_phase:
+        if phase == first_phase(settings):
             save_augmented(folder / "augmented.png", pairs)
         every_pair = pairs, validation_pairs
         keeper = EpochKeeper(model, folder, rows, phase, *every_pair, check_data, loss_weights)

@@ -241,8 +241,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from model import build_unet, dice_loss
 from train import compile_unet, make_optimizer
 from utils.devices import make_strategy
-settings = {"bce_learning_rate": 1e-3, "decay": True, "warm_up": 0, "optimizer": "muon"}
-settings["clip_norm"] = 1.0
+settings = {"bce_epochs": 1, "bce_learning_rate": 1e-3, "decay": True, "warm_up": 0}
+settings |= {"optimizer": "muon", "clip_norm": 1.0}
 random = np.random.default_rng(0)
 batch = random.integers(0, 256, (8, 32, 32, 3), np.uint8), random.integers(0, 2, (8, 32, 32, 1))
 weights, logs = [], []
