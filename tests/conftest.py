@@ -1,5 +1,6 @@
 """The demo data set and a network trained on it, made once for all tests as a user makes them."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -43,25 +44,51 @@ def folders(tmp_path):
     return images, masks
 
 
+def pytest_collection_modifyitems(items):
+    """Let tests that start scripts come first, so that no worker waits for another's at the end."""
+    items.sort(key=lambda item: not {"demo", "trained"} & set(item.fixturenames))
+
+
+def made_once(tmp_path_factory, name, make):
+    """Return this worker's own copy of a folder that `make` leaves, for all of pytest's workers.
+
+    The first to ask has it made; the others wait for that.
+    """
+    own = tmp_path_factory.mktemp(name) / "copy"
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent
+    made = common / f"{name}-made"
+    with open(common / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(common / f"{name}-beside")
+            (common / f"{name}-beside").rename(made)
+    shutil.copytree(made, own)
+    return own
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo") / "processed"
-    done = run_script("data_preprocessing.py", "--demo", "--data", folder)
-    assert done.returncode == 0, done.stderr
-    assert "120 pairs" in done.stdout
-    return folder
+    def make(folder):
+        done = run_script("data_preprocessing.py", "--demo", "--data", folder)
+        assert done.returncode == 0, done.stderr
+        assert "120 pairs" in done.stdout
+
+    return made_once(tmp_path_factory, "demo", make)
 
 
 @pytest.fixture(scope="session")
 def trained(demo, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "checkpoints"
-    done = run_script("train.py", *TINY, "--data", demo, "--checkpoints", folder)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # TensorFlow's noise is held back
-    assert "8 filters" in done.stdout
-    assert "validation Dice" in done.stdout
-    assert f"python evaluation.py --data {demo} --checkpoints {folder}" in done.stdout
-    return folder
+    def make(folder):
+        done = run_script("train.py", *TINY, "--data", demo, "--checkpoints", folder)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""  # TensorFlow's noise is held back
+        assert "8 filters" in done.stdout
+        assert "validation Dice" in done.stdout
+        assert f"python evaluation.py --data {demo} --checkpoints {folder}" in done.stdout
+
+    return made_once(tmp_path_factory, "trained", make)
 
 
 @pytest.fixture
