@@ -18,9 +18,8 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import train
 from utils.devices import make_strategy
 train.make_strategy = lambda: make_strategy(["CPU:0", "CPU:1"])
+train.OPTIMIZER, train.KERNELS = "adam", "plain"  # which two devices trace in half the time
 """
-# The step of plain kernels and Adam is traced in half the time
-SOON_TRACED = 'import train; train.OPTIMIZER, train.KERNELS = "adam", "plain"\n'
 
 
 def edited(change, *arguments):
@@ -90,7 +89,7 @@ def test_checkpoints_that_cannot_be_written_are_named(demo, tmp_path):
 def test_arrays_that_turn_out_short_are_named(demo, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(demo, data)
-    cut = f"{SOON_TRACED}import os; path = {str(data / 'images.npy')!r}; "
+    cut = f"import os, train; path = {str(data / 'images.npy')!r}; "
     cut += "train.check_health = lambda rows, phase: os.truncate(path, 50_000)"
     done = run(edited(cut, *TINY, "--data", data, "--checkpoints", tmp_path / "checkpoints"))
     assert_mistake(done, "images.npy: is cut off; prepare the data set again")
@@ -113,9 +112,7 @@ def test_a_training_goes_on_in_the_precision_that_it_began_in(demo, tmp_path):
 def test_a_training_on_two_devices_goes_on_as_if_it_had_not_been_killed(demo, tmp_path):
     """In the second phase, whose mean of the weights goes on too."""
     options = ["--filters", 2, "--epochs", 1, 2, "--data", demo, "--batch-size", 17]
-    whole, killed = (
-        edited(TWO_DEVICES + SOON_TRACED, *options, "--checkpoints", tmp_path / n) for n in "ab"
-    )
+    whole, killed = (edited(TWO_DEVICES, *options, "--checkpoints", tmp_path / n) for n in "ab")
     done = run(whole)
     assert done.returncode == 0, done.stderr
     process = subprocess.Popen(
