@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,15 @@ def run_script(script, *arguments, **options):
     return subprocess.run(
         command(script, *arguments), capture_output=True, text=True, check=False, **options
     )
+
+
+def wait_for(process, reached, seconds=120):
+    """Wait until `reached()` is true of what a process in the background does."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def assert_mistake(done, *words):

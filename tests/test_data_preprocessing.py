@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 import data_preprocessing as data
-from shell import ROOT, assert_mistake, command, make_pair, run_script, zip_folders
+from shell import ROOT, assert_mistake, command, make_pair, run_script, wait_for, zip_folders
 from utils.dataset import FILES, SPLITS, load_summary
 from utils.files import InputError
 from utils.labelled import FoldPictures
@@ -236,11 +235,7 @@ def demo_in_the_making(folder):
         text=True,
     )
     part = folder / ".part/images.npy"
-    deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size > 100_000):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(process, lambda: part.exists() and part.stat().st_size > 100_000, seconds=60)
     return process
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import cv2
 import keras
@@ -15,7 +14,7 @@ import pytest
 import data_preprocessing
 import evaluation
 import train
-from shell import ROOT, TINY, assert_mistake, command, read_rows, run_script
+from shell import ROOT, TINY, assert_mistake, command, read_rows, run_script, wait_for
 
 
 def scores_of(folder):
@@ -48,19 +47,15 @@ def test_the_trained_model_loads_without_the_project(trained, tmp_path):
     assert "(None, 128, 128, 1)" in done.stdout
 
 
-def wait_for_rows(process, path, count):
-    deadline = time.monotonic() + 120
-    while len(read_rows(path)) < count:
-        assert process.poll() is None, "the training ended before it could be stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def wait_for_rows(process, folder, count):
+    wait_for(process, lambda: len(read_rows(folder / "history.csv")) >= count)
 
 
 def test_a_killed_training_goes_on_as_if_it_had_not_been(demo, trained, tmp_path):
     training = command("train.py", *TINY, "--data", demo, "--checkpoints", tmp_path)
     for rows_before_the_kill in (2, 4):  # in the second epoch after, one in each phase
         process = subprocess.Popen(training, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for_rows(process, tmp_path / "history.csv", rows_before_the_kill)
+        wait_for_rows(process, tmp_path, rows_before_the_kill)
         process.kill()
         process.wait()
     done = subprocess.run(training, capture_output=True, text=True, check=False)
@@ -79,7 +74,7 @@ def test_an_interrupted_training_says_that_it_can_go_on(demo, tmp_path):
     process = subprocess.Popen(
         training, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    wait_for_rows(process, tmp_path / "history.csv", 1)
+    wait_for_rows(process, tmp_path, 1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -4,11 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
-from shell import ROOT, TINY, assert_mistake, read_rows, run_script
+from shell import ROOT, TINY, assert_mistake, read_rows, run_script, wait_for
 from utils.files import lock_folder
 
 TWO_DEVICES = """
@@ -118,11 +117,7 @@ def test_a_training_on_two_devices_goes_on_as_if_it_had_not_been_killed(demo, tm
     process = subprocess.Popen(
         killed, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "b" / "resume" / "dice-00001.npz").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(process, (tmp_path / "b" / "resume" / "dice-00001.npz").exists)
     process.kill()
     process.wait()
     done = run(killed)
