@@ -4,6 +4,7 @@
     python evaluation.py --split S                  of another: train, validation, test or all
     python evaluation.py --images DIR --masks DIR   of labelled pictures that were never prepared
     python evaluation.py --archive FILE             the same, of .../images/ and .../masks/ in a zip
+    python evaluation.py --archive FILE --split S   of a prepared split, at its own size too
     python evaluation.py --compare C                and of the network in C on the same pictures
     python evaluation.py --thresholds               choose a threshold on the validation split
     python evaluation.py PICTURE_OR_FOLDER ...      a mask for each, at the picture's own size
@@ -185,14 +186,15 @@ def load_prediction(networks, tta):
 
 def choose_pictures(arguments):
     """Return the labelled pictures that the arguments ask for, as utils/labelled.py has them."""
+    source = None
     if arguments.images:
         source = folder_source(arguments.images, arguments.masks, mask_convention(arguments))
     elif arguments.archive:
         source = archive_source(arguments.archive, mask_convention(arguments))
-    elif len(arguments.data) > 1:
-        return FoldPictures(arguments.data)
-    else:
-        return PreparedPictures(arguments.split or "test", *arguments.data)
+    if len(arguments.data) > 1:
+        return FoldPictures(arguments.data, source)
+    if source is None or arguments.split or arguments.data != [DATA_DIR]:
+        return PreparedPictures(arguments.split or "test", *arguments.data, source)
     return SourcePictures(source, MIN_INLIERS, MOST_COVERED, SPLITS_PATH)
 
 
@@ -393,8 +395,8 @@ def check_combination(parser, arguments):
         "pictures": {"list", "probabilities"},
         "list": {"pictures", "probabilities"},
         "thresholds": {"data"},
-        "images": {"masks", "compare"},
-        "archive": {"compare"},
+        "images": {"masks", "compare", "split", "data"},
+        "archive": {"compare", "split", "data"},
     }
     for name, others in goes_with.items():
         odd = sorted(given - others - {name})

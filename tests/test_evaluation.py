@@ -289,6 +289,33 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
     assert sorted(os.listdir("results")) == ["masks", "overlays", "pictures.csv", "written.jsonl"]
 
 
+def test_a_prepared_split_is_scored_at_its_pictures_own_size_too(tmp_path, monkeypatch):
+    masks = np.zeros((3, 16, 16, 1), np.uint8)
+    masks[:, :, :8] = 1
+    data = save_data_set(tmp_path / "data", masks)
+    save_checkpoint(tmp_path / "checkpoints")
+    folders = [tmp_path / "images", tmp_path / "masks"]
+    arrays = np.load(data / "images.npy")[..., ::-1], 255 * np.load(data / "masks.npy")
+    for folder, images in zip(folders, arrays, strict=True):
+        folder.mkdir()
+        for row, image in enumerate(images):
+            large = cv2.resize(image, (64, 48), interpolation=cv2.INTER_NEAREST)
+            cv2.imwrite(str(folder / f"n{row}.png"), large)
+    archive = ["--archive", str(zip_folders(folders, tmp_path / "pairs.zip"))]
+    reports = []
+    for of in ([], archive, [*archive, "--split", "train"]):
+        monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data), *of])
+        evaluation.main()
+        reports.append(json.loads(Path("results/metrics.json").read_text()))
+    test, own, train = reports
+    assert "metrics_at_own_size" not in test
+    assert own["metrics"] == test["metrics"]
+    assert own["title"] == test["title"] == f"test split of {data}"
+    assert own["metrics_at_own_size"].keys() == own["metrics"].keys()
+    assert (own["images"], train["images"]) == (3, 1)
+    assert train["metrics_at_own_size"] != own["metrics_at_own_size"]
+
+
 @pytest.mark.parametrize(("split", "names"), [("train", ["n0"]), ("all", ["n0", "n1", "n2"])])
 def test_the_split_that_is_asked_for_is_scored(split, names, tmp_path, monkeypatch, capsys):
     data = save_data_set(tmp_path / "data", np.ones((1, 16, 16, 1), np.uint8))
@@ -423,8 +450,8 @@ def test_predictions_of_different_sizes_are_not_compared(tmp_path, monkeypatch):
     [
         ("--images a", "--images and --masks go together"),
         ("--masks a", "--images and --masks go together"),
-        ("--archive a --split test", "--archive and --split do not go together"),
-        ("--images a --masks b --data c", "--images and --data do not go together"),
+        ("--archive a --thresholds", "--thresholds and --archive do not go together"),
+        ("--images a --masks b --archive c", "--images and --archive do not go together"),
         ("--thresholds --split test", "--thresholds and --split do not go together"),
         ("--thresholds --compare a", "--thresholds and --compare do not go together"),
         ("a.png --compare a", "PICTURE_OR_FOLDER and --compare do not go together"),

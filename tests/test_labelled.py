@@ -46,6 +46,59 @@ def test_a_split_is_read_batch_by_batch(split, names, prepared):
     assert batches[0].own_masks is None
 
 
+def own_source(folder, times=3):
+    """Return the source of save_data_set's pairs, as if they had been reduced from larger ones."""
+    images, masks = np.load(folder / "images.npy"), np.load(folder / "masks.npy")[..., 0]
+
+    def decode(name):
+        picture, mask = (kind[int(name[1:])] for kind in (images, 255 * masks))
+        return tuple(kind.repeat(times, 0).repeat(2 * times, 1) for kind in (picture, mask))
+
+    return Source("pairs.zip", [f"n{row}" for row in range(len(images))], decode)
+
+
+def test_a_split_has_the_masks_of_what_it_was_prepared_from(prepared):
+    source = own_source(prepared)
+    pictures = PreparedPictures("test", prepared, source)
+    batches = list(pictures.batches(16, 2))
+    assert [len(batch.images) for batch in batches] == [2, 1]
+    alone = PreparedPictures("test", prepared).batches(16, 2)
+    for batch, without in zip(batches, alone, strict=True):
+        np.testing.assert_array_equal(batch.images, without.images)
+        np.testing.assert_array_equal(batch.masks, without.masks)
+    own = [mask for batch in batches for mask in batch.own_masks]
+    for name, mask in zip(["n2", "n3", "n4"], own, strict=True):
+        assert mask.shape == (48, 96)
+        np.testing.assert_array_equal(mask, source.decode(name)[1])
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["picture", "mask"])
+def test_a_source_of_other_pairs_than_were_prepared_is_refused(kind, prepared):
+    source = own_source(prepared)
+
+    def decode(name):
+        pair = list(source.decode(name))
+        if name == "n3":
+            pair[kind] = 255 - pair[kind]
+        return pair
+
+    pictures = PreparedPictures("test", prepared, source._replace(decode=decode))
+    batches = pictures.batches(16, 1)
+    next(batches)
+    with pytest.raises(InputError, match=r"^pairs.zip: its picture or mask n3 is not that of "):
+        next(batches)
+
+
+def test_a_source_that_lacks_pictures_of_a_split_is_refused(tmp_path):
+    folders = save_folds(tmp_path)
+    source = own_source(folders[0])
+    FoldPictures(folders, source)
+    with pytest.raises(
+        InputError, match=r"^pairs.zip: has no picture n4 of .*fold1 \(2 such files"
+    ):
+        FoldPictures(folders, source._replace(names=["n0", "n1", "n2", "n3"]))
+
+
 @pytest.mark.parametrize(
     ("split", "data", "words"),
     [

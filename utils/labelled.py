@@ -7,19 +7,22 @@ import numpy as np
 
 from utils.checkpoints import ancestors
 from utils.dataset import check_unchanged, load_split, load_summary, read_lines
-from utils.files import InputError, parallel
+from utils.files import InputError, in_all, parallel
 from utils.pictures import DECODERS, border_fraction, reduce_pair
 from utils.scenes import group_scenes, sift_features
 from utils.sources import mask_doubts, watch_decoders
 
 MASK_PIXELS = 1 << 25  # of a batch's masks at their own size, which are kept beside it
+# How far two reductions of one picture may differ, as those of other versions of OpenCV do: levels
+# of 255, and the share of the mask's pixels, in the mean
+SAME_LEVELS, SAME_MASK = 1, 0.01
 
 
 class Batch(NamedTuple):
     """Pairs at the network's size, and the masks at the pictures' own.
 
     images: (n, size, size, 3) uint8, RGB; masks: (n, size, size, 1) uint8, 0 or 1. own_masks: n
-    arrays, (height, width) uint8 of 0 and 255; None for prepared pairs, which lost that size.
+    arrays, (height, width) uint8 of 0 and 255; None for prepared pairs alone, which lost that size.
     """
 
     images: np.ndarray
@@ -27,17 +30,38 @@ class Batch(NamedTuple):
     own_masks: list | None = None
 
 
+def read_pairs(source, names, work, count):
+    """Yield lists of what `work` makes of pairs, in threads, of at most `count` pairs each.
+
+    source: of utils/sources.py; names: of the pairs; work: a function of a name that returns a
+    tuple whose last is the mask at its own size. A list ends, too, when these have about
+    MASK_PIXELS pixels, and no more than it holds is decoded ahead of who takes it.
+    """
+    begin, most = 0, min(count, DECODERS)  # decoded at once
+    while begin < len(names):
+        read = []
+        while len(read) < count and sum(mask.size for *_, mask in read) < MASK_PIXELS:
+            some = names[begin : begin + min(most, count - len(read))]
+            if not some:
+                break
+            with watch_decoders(source, some):
+                read += parallel(work, some, DECODERS)
+            begin += len(some)
+        yield read
+
+
 class PreparedPictures:
     """A split of a prepared data set, or all of them together ("all").
 
-    title: what the pictures are called; names: in the order of the batches; source, sha256: of the
-    data set; parts: those that have each a network of its own. Raises InputError as `load_split`
-    does.
+    own_source: that from which it was prepared, as utils/sources.py returns it, to have the masks
+    at their own size too; or None. title: what the pictures are called; names: in the order of the
+    batches; source, sha256: of the data set; parts: those that have each a network of its own.
+    Raises InputError as `load_split` does, and for an own_source that lacks a picture.
     """
 
-    def __init__(self, split, data_dir):
+    def __init__(self, split, data_dir, own_source=None):
         summary = load_summary(data_dir)
-        self.folder, self.parts = data_dir, [self]
+        self.folder, self.parts, self.own_source = data_dir, [self], own_source
         self.split, self.pairs_of_split = split, load_split(split, data_dir)
         self.names, self.size = self.pairs_of_split.names, summary["image_size"]
         self.source, self.sha256 = summary["source"], summary["sha256"]
@@ -47,6 +71,12 @@ class PreparedPictures:
         self.group_of = {name: group for name, group, *_ in lines}
         kinds = {"train": "training split", "all": "all splits"}
         self.title = f"{kinds.get(split, f'{split} split')} of {data_dir}"
+        absent = set(self.names) - set(own_source.names) if own_source else ()
+        if absent:
+            raise InputError(
+                f"{own_source.label}: has no picture {min(absent)} of {data_dir}"
+                f"{in_all(len(absent))}; name what that was prepared from"
+            )
 
     def check_size(self, size, folder):
         """Raise InputError unless the network of `folder` takes the size of these pictures."""
@@ -57,9 +87,43 @@ class PreparedPictures:
             )
 
     def batches(self, size, count):
-        """Yield all pictures as a Batch of `count` after the other."""
+        """Yield all pictures as Batches of at most `count`.
+
+        Raises InputError if the own_source has another picture or mask of a name than was prepared.
+        """
+        if self.own_source is not None:
+            yield from self.own_batches(size, count)
+            return
         for begin in range(0, len(self.names), count):
             yield Batch(*self.pairs(slice(begin, begin + count), size))
+
+    def own_batches(self, size, count):
+        """Yield all pictures as Batches with the masks of the own_source, see `batches`."""
+
+        def work(name):
+            picture, mask = self.own_source.decode(name)
+            return *reduce_pair(picture, mask, size), mask
+
+        begin = 0
+        for read in read_pairs(self.own_source, self.names, work, count):
+            rows = slice(begin, begin + len(read))
+            prepared = self.pairs(rows, size)
+            for name, *pair, reduced in zip(self.names[rows], *prepared, read, strict=True):
+                self.check_same(name, pair, reduced[:2])
+            yield Batch(*prepared, [own_mask for *_, own_mask in read])
+            begin += len(read)
+
+    def check_same(self, name, prepared, reduced):
+        """Raise InputError if a pair of the own_source, reduced, is not the prepared one."""
+        image, mask = (
+            np.abs(one.astype(float) - other).mean()
+            for one, other in zip(prepared, reduced, strict=True)
+        )
+        if image > SAME_LEVELS or mask > SAME_MASK:
+            raise InputError(
+                f"{self.own_source.label}: its picture or mask {name} is not that of {self.folder};"
+                " name what that was prepared from, and the same --mask- options"
+            )
 
     def pairs(self, rows, size):
         """Return images and masks of some rows, as in a Batch."""
@@ -130,12 +194,12 @@ def descent_doubts(folder, config, sha256):
 class FoldPictures:
     """The test splits of several folds as one set, of which each fold's network predicts its own.
 
-    folders: of one data set, prepared for each fold. Raises InputError if they are not, or if a
-    picture would be tested twice.
+    folders: of one data set, prepared for each fold; own_source: as PreparedPictures has it. Raises
+    InputError if they are not, or if a picture would be tested twice.
     """
 
-    def __init__(self, folders):
-        self.parts = [PreparedPictures("test", folder) for folder in folders]
+    def __init__(self, folders, own_source=None):
+        self.parts = [PreparedPictures("test", folder, own_source) for folder in folders]
         first, tested_by = self.parts[0], {}
         for part in self.parts:
             if part.data_set() != first.data_set():
@@ -233,21 +297,11 @@ class SourcePictures:
 
         def work(name):
             picture, mask = self.pairs_of_source.decode(name)
-            return *reduce_pair(picture, mask, size), mask, sift_features(picture)
+            return *reduce_pair(picture, mask, size), sift_features(picture), mask
 
         self.features, self.fractions, self.borders = [], [], []
-        begin, most = 0, min(count, DECODERS)  # decoded at once
-        while begin < len(self.names):
-            # A batch alone, since all that is decoded ahead of the network would pile up
-            read = []
-            while len(read) < count and sum(mask.size for *_, mask, _ in read) < MASK_PIXELS:
-                names = self.names[begin : begin + min(most, count - len(read))]
-                if not names:
-                    break
-                with watch_decoders(self.pairs_of_source, names):
-                    read += parallel(work, names, DECODERS)
-                begin += len(names)
-            images, masks, own_masks, features = zip(*read, strict=True)
+        for read in read_pairs(self.pairs_of_source, self.names, work, count):
+            images, masks, features, own_masks = zip(*read, strict=True)
             self.features += features
             self.fractions += [mask.mean() for mask in masks]
             self.borders += map(border_fraction, masks)
