@@ -16,8 +16,8 @@ pairs are split so that frames of the same scene stay together. In data/processe
     dataset.json  source, sizes, counts, polyp fraction, test fold, hashes, warnings
     preview.png   a contact sheet: look at it before you train
 
-Other files in that folder stay as they are. With --agreement it prints a table, and writes nothing:
-the Dice of the two annotations of each frame that stands twice among the pairs.
+Other files in that folder stay as they are. With --agreement it prepares nothing, and prints a
+table: the Dice of the two annotations of each frame that stands twice among the pairs.
 """
 
 import argparse
@@ -121,14 +121,15 @@ def prepare(source, data_dir, splits_file=None, fold=None):
             split = split_by_fold(groups, fractions, folds, fold or 0, VALIDATION_PARTS, SEED)
         elif fold is not None and fold != tested_fold(split, folds):
             split = split_by_fold(groups, fractions, folds, fold, VALIDATION_PARTS, SEED)
-        with open(folder / "splits.csv", "w", newline="", encoding="utf-8") as file:
+        splits = folder / "splits.csv"
+        with open(splits, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(SPLIT_COLUMNS)
             writer.writerows(zip(source.names, groups, split, folds, strict=True))
         summary = summarise(source, sizes, fractions, groups, split)
         summary["test_fold"] = tested_fold(split, folds)
-        arrays = (folder / name for name in ("images.npy", "masks.npy", "splits.csv"))
-        summary["sha256"] = file_sha256(*arrays)
+        summary["sha256"] = file_sha256(folder / "images.npy", folder / "masks.npy", splits)
+        summary["splits_sha256"] = file_sha256(splits)
         summary["warnings"] = warnings
         text = json.dumps(summary, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
@@ -175,7 +176,7 @@ def write_arrays(source, folder, describe):
 
 
 def summarise(source, sizes, fractions, groups, split):
-    """Return what dataset.json says of a data set, but for its hash."""
+    """Return what dataset.json says of the pairs: the source, sizes, counts and fractions."""
     heights, widths = sizes.T
     parts = {"all": np.full(len(split), True)} | {name: split == name for name in SPLITS}
     return {

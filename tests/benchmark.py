@@ -38,7 +38,7 @@ from data_preprocessing import (  # noqa: E402
 from shell import read_picture, segment_picture  # noqa: E402
 from utils.dataset import load_split, load_summary  # noqa: E402
 from utils.figures import ORANGE, SKY  # noqa: E402
-from utils.files import run, write_beside  # noqa: E402
+from utils.files import file_sha256, run, write_beside  # noqa: E402
 from utils.prediction import make_predictor  # noqa: E402
 from utils.sources import archive_source  # noqa: E402
 
@@ -615,10 +615,12 @@ def make_up_data_set(folder, pairs):
         masks[begin : begin + 500] = images[begin : begin + 500, ..., :1] < 40
     splits = ["train"] * (pairs - pairs // 20 - 1) + ["validation"] * (pairs // 20) + ["test"]
     lines = [f"{row},{row},{split},0\n" for row, split in enumerate(splits)]
-    (folder / "splits.csv").write_text("name,group,split,fold\n" + "".join(lines))
+    splits = folder / "splits.csv"
+    splits.write_text("name,group,split,fold\n" + "".join(lines))
     counts = {"all": pairs} | {split: splits.count(split) for split in set(splits)}
     summary = {"source": "made up", "image_size": IMAGE_SIZE, "pairs": counts}
     summary |= {"polyp_fraction": dict.fromkeys(counts, 0.16), "sha256": str(pairs)}
+    summary["splits_sha256"] = file_sha256(splits)
     (folder / "dataset.json").write_text(json.dumps(summary))
 
 

@@ -11,6 +11,7 @@ cases.
 
 import argparse
 import faulthandler
+import hashlib
 import io
 import json
 import os
@@ -171,12 +172,14 @@ def configurations(draw, example):
     return json.dumps(example).encode()
 
 
+SPLITS = b"name,group,split,fold\na,0,train,1\nb,1,validation,2\nc,2,test,0\n"
 SUMMARY = {
     "source": "demo",
     "image_size": 16,
     "pairs": {"all": 3, "train": 1, "validation": 1, "test": 1},
     "polyp_fraction": {"all": 0.1, "train": 0.1, "validation": 0.1, "test": 0.1},
     "sha256": "0",
+    "splits_sha256": hashlib.sha256(SPLITS).hexdigest(),
 }
 CONFIG = {
     "settings": {"filters": 2, "seed": 42, "data_source": "demo", "data_sha256": "0"},
@@ -187,7 +190,6 @@ ROWS = [
     for phase in ("bce", "dice")
 ]
 HISTORY = "\n".join(",".join(map(str, row)) for row in (ROWS[0], *(r.values() for r in ROWS), ""))
-SPLITS = b"name,group,split,fold\na,0,train,1\nb,1,validation,2\nc,2,test,0\n"
 
 
 # What reads them

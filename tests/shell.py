@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.dataset import SPLITS, Split
-from utils.files import InputError, hold_back_stderr
+from utils.files import InputError, file_sha256, hold_back_stderr
 from utils.pictures import cv2, decode_image, read_bytes, reduce_picture, tells_damage
 from utils.prediction import enlarge
 
@@ -104,11 +104,20 @@ def save_data_set(folder, masks, size=16):
     np.save(folder / "images.npy", make_pictures(len(splits), size, size, 3))
     np.save(folder / "masks.npy", np.concatenate([np.ones((2, size, size, 1), np.uint8), masks]))
     lines = [f"n{row},{row},{split},{min(row, 2)}" for row, split in enumerate(splits)]
-    (folder / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
     summary = {"source": "demo", "sha256": "abc", "image_size": size}
     summary |= {key: dict.fromkeys(SPLITS, 1) for key in ("pairs", "polyp_fraction")}
     (folder / "dataset.json").write_text(json.dumps(summary))
+    save_splits(folder, lines)
     return folder
+
+
+def save_splits(folder, lines, **change):
+    """Leave splits.csv of these lines, and what dataset.json says of it, and what shall change."""
+    path = folder / "splits.csv"
+    path.write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
+    summary = json.loads((folder / "dataset.json").read_text())
+    summary |= {"splits_sha256": file_sha256(path), **change}
+    (folder / "dataset.json").write_text(json.dumps(summary))
 
 
 def save_folds(folder, count=2, size=16):
@@ -122,9 +131,7 @@ def save_folds(folder, count=2, size=16):
         splits = ["test" if row // 3 == tested else "train" for row in rows]
         splits[splits.index("train")] = "validation"
         lines = [f"n{row},{row},{split},{row // 3}" for row, split in enumerate(splits)]
-        (each / "splits.csv").write_text("\n".join(["name,group,split,fold", *lines]) + "\n")
-        summary = json.loads((each / "dataset.json").read_text())
-        (each / "dataset.json").write_text(json.dumps(summary | {"sha256": f"abc{tested}"}))
+        save_splits(each, lines, sha256=f"abc{tested}")
     return folders
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from data_preprocessing import SPLITS_PATH
 from utils import dataset
-from utils.files import InputError
+from utils.files import InputError, file_sha256
 from utils.scenes import split_by_fold
 
 
@@ -158,6 +158,7 @@ def test_arrays_that_end_too_early_are_named(demo, tmp_path):
 SUMMARY = {
     "source": "made up",
     "sha256": "0",
+    "splits_sha256": "0",
     "image_size": 16,
     "pairs": {"train": 2, "validation": 1, "test": 1},
     "polyp_fraction": {"train": 0.0, "validation": 0.0, "test": 0.0},
@@ -170,7 +171,8 @@ def small(tmp_path):
     write_splits(tmp_path / "splits.csv", GOOD_LINES)
     np.save(tmp_path / "images.npy", np.zeros((4, 16, 16, 3), np.uint8))
     np.save(tmp_path / "masks.npy", np.zeros((4, 16, 16, 1), np.uint8))
-    (tmp_path / "dataset.json").write_text(json.dumps(SUMMARY))
+    splits = file_sha256(tmp_path / "splits.csv")
+    (tmp_path / "dataset.json").write_bytes(summary_with(splits_sha256=splits))
     assert dataset.load_split("train", tmp_path).names == ["a", "b"]
     return tmp_path
 
@@ -214,11 +216,20 @@ DAMAGES = {
     "a fraction in words": ("dataset.json", summary_with(polyp_fraction="all"), "is damaged"),
     "no fraction": ("dataset.json", summary_with(polyp_fraction={}), "is damaged"),
     "a hash of another kind": ("dataset.json", summary_with(sha256=None), "is damaged"),
+    "no hash of the splits": ("dataset.json", summary_with(splits_sha256=0), "is damaged"),
     "a pickled summary": ("dataset.json", pickle.dumps(SUMMARY), "is damaged"),
     "a folder of images": ("images.npy", "folder", "cannot be read (Is a directory)"),
     "a folder of splits": ("splits.csv", "folder", "Is a directory"),
     "a folder for a summary": ("dataset.json", "folder", "cannot be read (Is a directory)"),
 }
+
+
+def test_a_split_that_was_edited_after_the_data_were_prepared_is_refused(small):
+    path = small / "splits.csv"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *lines[::-1]]) + "\n")  # as a spreadsheet sorts them
+    with pytest.raises(InputError, match=r"splits\.csv: was edited since .* with --splits FILE"):
+        dataset.load_split("train", small)
 
 
 @pytest.mark.parametrize(("name", "content", "words"), DAMAGES.values(), ids=DAMAGES)

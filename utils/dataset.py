@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.files import PART, InputError, read_file, read_whole, reading
+from utils.files import PART, InputError, file_sha256, read_file, read_whole, reading
 
 SPLITS = ("train", "validation", "test")
 SPLIT_COLUMNS = ["name", "group", "split", "fold"]
@@ -164,11 +164,12 @@ def load_split(split, data_dir):
     """Return one Split, "train", "validation" or "test", of a prepared data set; "all" is of all.
 
     Raises InputError if the folder holds no data set, a file of it is damaged or does not fit the
-    others, or the split is unknown.
+    others, its splits.csv was edited, or the split is unknown.
     """
     if split not in (*SPLITS, "all"):
         raise InputError(f"split {split!r}: none of {', '.join(SPLITS)}, all")
-    size = load_summary(data_dir)["image_size"]
+    summary = load_summary(data_dir)
+    size = summary["image_size"]
     folder = Path(data_dir)
     path = folder / "splits.csv"
     if not path.exists():
@@ -178,6 +179,11 @@ def load_split(split, data_dir):
         groups, split_of_row, _ = read_splits(path, names)
     except InputError as error:
         raise InputError(f"{error}; {PREPARE}") from error
+    if file_sha256(path) != summary["splits_sha256"]:  # its lines are those of the arrays' rows
+        raise InputError(
+            f"{path}: was edited since the data set was prepared; {PREPARE}, with --splits FILE for"
+            " a split of your own"
+        )
     rows = np.flatnonzero((split_of_row == split) | (split == "all"))
     arrays = []
     for name, channels, most in (("images.npy", 3, 255), ("masks.npy", 1, 1)):
@@ -215,8 +221,9 @@ def load_summary(data_dir):
     with reading(path, PREPARE):
         summary = json.loads(read_whole(path))
         size, pairs, fractions = (summary[key] for key in ("image_size", "pairs", "polyp_fraction"))
-        texts = isinstance(summary["source"], str) and isinstance(summary["sha256"], str)
-        if not (texts and isinstance(size, int) and size > 0):
+        texts = (summary[key] for key in ("source", "sha256", "splits_sha256"))
+        whole = all(isinstance(text, str) for text in texts)
+        if not (whole and isinstance(size, int) and size > 0):
             raise ValueError
         for split in SPLITS:
             if not (isinstance(pairs[split], int) and 0 <= fractions[split] <= 1):
