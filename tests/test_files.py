@@ -15,6 +15,7 @@ from utils.files import (
     PART,
     InputError,
     Progress,
+    check_places,
     fail,
     lock_folder,
     one_line,
@@ -293,6 +294,19 @@ def test_who_has_no_right_to_write_is_told_so(strangers_folder):
             with pytest.raises(InputError, match=words):
                 replace(folder)
     assert list(strangers_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("b.csv/masks/b.png", r"folder/b\.csv: is no folder; move that file away"),
+        ("masks/" + "ä" * 126 + ".png", "png: too long a name; rename what it is made of"),
+    ],
+)
+def test_a_place_that_cannot_be_is_named(name, words, folder):
+    check_places(folder, ["new.csv", "masks/" + "ä" * 125 + ".png"])
+    with pytest.raises(InputError, match=words):
+        check_places(folder, ["new.csv", name])
 
 
 def test_a_folder_in_a_files_place_is_named_before_anything_changes(folder):

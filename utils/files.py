@@ -29,6 +29,7 @@ WAYS_OUT = {
     errno.ENOTDIR: "choose another place",
     errno.EISDIR: "move that folder away",
 }
+MAX_NAME = 255  # bytes of a file's name
 
 
 class InputError(Exception):
@@ -270,12 +271,21 @@ def open_lock(folder):
     return None
 
 
-def refuse_folders(folder, names):
-    """Raise InputError if a folder stands where one of the files `names` of `folder` is to be."""
+def check_places(folder, names):
+    """Raise InputError if one of the files `names` of `folder` cannot come to be there.
+
+    Since a folder stands in its place, a file in that of the folder that is to hold it, or its name
+    is longer than file systems take.
+    """
     for name in names:
+        if len(os.fsencode(Path(name).name)) > MAX_NAME:
+            raise InputError(f"{folder / name}: too long a name; rename what it is made of")
         if (folder / name).is_dir():
             problem = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             raise cannot_write(folder / name, problem)
+    for between in {parent for name in names for parent in Path(name).parents}:
+        if (folder / between).is_file():
+            raise InputError(f"{folder / between}: is no folder; move that file away")
 
 
 @contextmanager
@@ -296,7 +306,7 @@ def replace_files(folder, names):
                 raise InputError(
                     f"{folder}: holds other files than a data set; choose another folder"
                 )
-            refuse_folders(folder, names)
+            check_places(folder, names)
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()  # in the folder, which may be a disk of its own
             try:
@@ -332,7 +342,10 @@ class Progress:
         self.terminal = sys.stdout.isatty()
 
     def advance(self, amount=1):
-        """Count `amount` more; show it if it is the last, or the last showing is a while ago."""
+        """Count `amount` more; show it if the last showing is a while ago.
+
+        A terminal shows the end, too.
+        """
         self.done += amount
         now, last = time.monotonic(), self.done - amount < self.total <= self.done
         if now - self.shown >= (0.1 if self.terminal else 2) or (last and self.terminal):

@@ -9,11 +9,11 @@ from utils.files import (
     PART,
     InputError,
     cannot_write,
+    check_places,
     file_sha256,
     in_all,
     lock_folder,
     read_file,
-    refuse_folders,
     write_beside,
 )
 
@@ -86,7 +86,7 @@ class Results:
                     " the last run's; move it away, or choose another place with"
                     f" --results{in_all(len(changed))}"
                 )
-            refuse_folders(self.folder, names)
+            check_places(self.folder, names)
             shutil.rmtree(self.part, ignore_errors=True)  # of a run that was killed
             try:
                 self.part.mkdir()
