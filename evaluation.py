@@ -44,6 +44,7 @@ from utils.calibration import fit_temperature, scale_probabilities
 from utils.checkpoints import (
     THRESHOLDS_FILE,
     Networks,
+    descent_doubts,
     find_checkpoints,
     hash_weights,
     read_config,
@@ -191,11 +192,12 @@ def choose_pictures(arguments):
         source = folder_source(arguments.images, arguments.masks, mask_convention(arguments))
     elif arguments.archive:
         source = archive_source(arguments.archive, mask_convention(arguments))
-    if len(arguments.data) > 1:
-        return FoldPictures(arguments.data, source)
-    if source is None or arguments.split or arguments.data != [DATA_DIR]:
-        return PreparedPictures(arguments.split or "test", *arguments.data, source)
-    return SourcePictures(source, MIN_INLIERS, MOST_COVERED, SPLITS_PATH)
+    if source and not (arguments.split or arguments.data):
+        return SourcePictures(source, MIN_INLIERS, MOST_COVERED, SPLITS_PATH)
+    folders = arguments.data or [DATA_DIR]
+    if len(folders) > 1:
+        return FoldPictures(folders, source)
+    return PreparedPictures(arguments.split or "test", *folders, source)
 
 
 # The commands
@@ -203,7 +205,7 @@ def choose_pictures(arguments):
 
 def score(arguments):
     """Score labelled pictures, compare two predictions if asked to, and leave all in `results`."""
-    tta, by_fold = arguments.tta, len(arguments.data) > 1
+    tta, by_fold = arguments.tta, len(arguments.data or []) > 1
     named = [arguments.checkpoints, *([arguments.compare] if arguments.compare else [])]
     chosen = [choose_networks(folders, tta, by_fold) for folders in named]
     pictures = choose_pictures(arguments)
@@ -260,7 +262,7 @@ def choose_threshold(arguments):
     folders = find_checkpoints(arguments.checkpoints, CHECKPOINTS_DIR, shipped_checkpoints())
     if len(folders) > 1:
         raise InputError("--thresholds: is stored with one network; name one with --checkpoints")
-    (data,) = arguments.data
+    (data,) = arguments.data or [DATA_DIR]
     pictures = PreparedPictures("validation", data)
     with lock_folder(folders[0]):  # against a training that would replace the network
         config = read_config(folders[0])
@@ -283,6 +285,7 @@ def choose_threshold(arguments):
         f"{folders[0] / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
         f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
         ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
+        *(f"Beware: {line}" for line in descent_doubts(folders[0], config, pictures.sha256)),
         sep="\n",
     )
 
@@ -380,7 +383,6 @@ def parse_arguments():
     )
     parser.add_argument("--results", default=RESULTS_DIR, **folder, help="default: %(default)s")
     arguments = parser.parse_args()
-    arguments.data = arguments.data or [DATA_DIR]
     check_combination(parser, arguments)
     return arguments
 
@@ -389,7 +391,6 @@ def check_combination(parser, arguments):
     """End with a line if the arguments ask for several things at once, or for half of one."""
     given = {name for name, value in vars(arguments).items() if value}
     given -= {"tta", "checkpoints", "results"}
-    given -= {"data"} if arguments.data == [DATA_DIR] else set()
     given = {name for name in given if not name.startswith("mask_")}
     goes_with = {
         "pictures": {"list", "probabilities"},
@@ -405,7 +406,7 @@ def check_combination(parser, arguments):
             parser.error(f"{kind} and --{odd[0]} do not go together")
     if arguments.probabilities and not (arguments.pictures or arguments.list):
         parser.error("--probabilities: name pictures too; it is for those of your own")
-    if len(arguments.data) > 1:
+    if len(arguments.data or []) > 1:
         check_folds(parser, arguments)
     check_mask_arguments(parser, arguments)
 

@@ -367,7 +367,7 @@ def round_weights(model):
     return copy
 
 
-def load_unet(path, precision="float32", way_out="train it again with python train.py"):
+def load_unet(path, precision="float32", way_out=None):
     """Load a network that train.py has saved, to predict with in a precision that it names.
 
     Returns a Keras model from (batch, size, size, 3), 0 to 255, to (batch, size, size, 1) float32,
@@ -378,7 +378,8 @@ def load_unet(path, precision="float32", way_out="train it again with python tra
     if Path(path).is_dir():
         raise ValueError(f"{path}: is a folder, not a trained model; move it away")
     if not Path(path).is_file():
-        raise ValueError(f"{path}: no trained model there yet; run python train.py")
+        raise ValueError(f"{path}: no trained model there; {way_out or 'run python train.py'}")
+    way_out = way_out or "train it again with python train.py"
     if not os.access(path, os.R_OK):
         raise ValueError(f"{path}: cannot be read; get the right to read it")
     try:

@@ -28,7 +28,7 @@ import numpy as np
 
 from utils.augmentation import Pairs, make_generator
 from utils.backups import KEPT, RESUME, drop_backups, restore, save_backup
-from utils.checkpoints import line_of_descent, trained_settings
+from utils.checkpoints import descent_doubts, line_of_descent, trained_settings
 from utils.constants import check_choice, check_number, check_whole, constant_error
 from utils.dataset import check_unchanged, load_split, load_summary
 from utils.devices import describe_machine, make_strategy, start_tensorflow
@@ -449,7 +449,7 @@ def collect_settings(arguments, summary):
         settings |= ORIGINAL
     if arguments.start:
         theirs = trained_settings(arguments.start)
-        settings["filters"] = theirs.get("filters", settings["filters"])
+        settings |= {name: theirs.get(name, settings[name]) for name in ("filters", "grey")}
         both = settings["kernels"], theirs.get("kernels")
         settings["kernels"] = next(kernels for kernels in KERNEL_KINDS if kernels in both)
     if arguments.epochs:
@@ -611,11 +611,15 @@ def launch(settings, arguments, summary, before):
     tf.config.experimental.enable_op_determinism()
     cv2.setNumThreads(1)
     pairs, size = summary["pairs"], summary["image_size"]
+    config = {"settings": settings}
+    doubts = descent_doubts(arguments.checkpoints, config, settings["data_sha256"])
     machine = describe_machine(precision, strategy.num_replicas_in_sync)
     print(
         f"{', '.join(machine['devices'])}; precision {precision}; {pairs['train']:,} training and"
         f" {pairs['validation']:,} validation pairs of {size} x {size};"
         f" {settings['filters']} filters; batch {settings['batch_size']}; seed {settings['seed']}",
+        *(f"Beware: {line}" for line in doubts),
+        sep="\n",
         flush=True,
     )
     try:

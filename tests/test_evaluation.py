@@ -386,6 +386,12 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
     monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data), "--thresholds"])
     with pytest.raises(InputError, match="may have seen its validation split"):
         evaluation.main()
+    save_checkpoint(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["descent"] = [{"data_source": "fold 2", "data_sha256": "another"}]
+    (folder / "config.json").write_text(json.dumps(config))
+    evaluation.main()
+    assert "Beware: checkpoints began with a network of other data" in capsys.readouterr().out
 
 
 def test_folds_are_pooled_each_by_its_own_network(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from shell import save_data_set, save_folds
+from shell import save_data_set, save_folds, save_splits
 from utils.checkpoints import Networks
 from utils.dataset import SPLIT_COLUMNS
 from utils.demo import draw_demo_pair
@@ -72,15 +72,26 @@ def test_a_split_has_the_masks_of_what_it_was_prepared_from(prepared):
         np.testing.assert_array_equal(mask, source.decode(name)[1])
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["picture", "mask"])
-def test_a_source_of_other_pairs_than_were_prepared_is_refused(kind, prepared):
+def test_a_source_of_other_pictures_than_were_prepared_is_refused(prepared):
+    assert_refused(prepared, lambda picture, mask: (255 - picture, mask))
+
+
+@pytest.mark.parametrize(
+    "other", [lambda mask: 255 - mask, lambda mask: 0 * mask, lambda mask: np.roll(mask, 2, 0)]
+)
+def test_a_source_of_other_masks_than_were_prepared_is_refused(other, tmp_path):
+    masks = np.zeros((3, 16, 16, 1), np.uint8)
+    masks[:, 4:5, 4:5] = 1  # a polyp of less than a hundredth of the picture
+    prepared = save_data_set(tmp_path / "data", masks)
+    assert_refused(prepared, lambda picture, mask: (picture, other(mask)))
+
+
+def assert_refused(prepared, change):
     source = own_source(prepared)
 
     def decode(name):
-        pair = list(source.decode(name))
-        if name == "n3":
-            pair[kind] = 255 - pair[kind]
-        return pair
+        pair = source.decode(name)
+        return change(*pair) if name == "n3" else pair
 
     pictures = PreparedPictures("test", prepared, source._replace(decode=decode))
     batches = pictures.batches(16, 1)
@@ -180,15 +191,14 @@ def test_folds_that_test_a_picture_twice_or_are_of_several_data_sets_are_refused
     folders = save_folds(tmp_path)
     with pytest.raises(InputError, match=r"fold0: its test split holds n0, and that of .*fold0"):
         FoldPictures([folders[0], folders[0]])
-    splits = folders[1] / "splits.csv"
-    splits.write_text(splits.read_text().replace("n1,1,", "n1,9,"))
+    _, *lines = (folders[1] / "splits.csv").read_text().splitlines()
+    save_splits(folders[1], [line.replace("n1,1,", "n1,9,") for line in lines])
     with pytest.raises(InputError, match=r"fold1: holds other pictures, masks, sizes or groups"):
         FoldPictures(folders)
-    splits.write_text(splits.read_text().replace("n1,9,", "n1,1,"))
+    save_splits(folders[1], lines)
     FoldPictures(folders)
-    summary = json.loads((folders[1] / "dataset.json").read_text())
-    summary["polyp_fraction"]["all"] = 0.9  # of inverted masks
-    (folders[1] / "dataset.json").write_text(json.dumps(summary))
+    fractions = json.loads((folders[1] / "dataset.json").read_text())["polyp_fraction"]
+    save_splits(folders[1], lines, polyp_fraction=fractions | {"all": 0.9})  # of inverted masks
     with pytest.raises(InputError, match=r"fold1: holds other pictures, masks, sizes or groups"):
         FoldPictures(folders)
 

@@ -416,3 +416,6 @@ def test_a_network_that_cannot_be_loaded_is_named_with_the_way_out(tmp_path):
         unet.load_unet(path)
     with pytest.raises(ValueError, match=r"unet\.keras: not a model that Keras can load; mend it$"):
         unet.load_unet(path, way_out="mend it")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"unet\.keras: no trained model there; mend it$"):
+        unet.load_unet(path, way_out="mend it")

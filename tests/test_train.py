@@ -29,6 +29,7 @@ SETTINGS = {
     "clip_norm": 1.0,
     "threshold": 0.5,
 }
+SUMMARY = {"image_size": 128, "source": "demo", "sha256": "a"}
 LOGS = {"loss": 0.5, "dice_score": 0.5, "predicted_fraction": 0.1}
 
 
@@ -127,8 +128,7 @@ def test_kernels_are_named_as_the_model_names_them():
 def test_settings_are_what_the_file_gives_back(monkeypatch):
     """A tuple, which JSON makes a list, would keep a training from going on."""
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    summary = {"image_size": 128, "source": "demo", "sha256": "a"}
-    settings = train.collect_settings(train.parse_arguments(), summary)
+    settings = train.collect_settings(train.parse_arguments(), SUMMARY)
     assert isinstance(train.AUGMENTATION["zoom_range"], tuple)
     assert json.loads(json.dumps(settings)) == settings
 
@@ -146,16 +146,26 @@ def test_settings_are_what_the_file_gives_back(monkeypatch):
 def test_wide_networks_have_their_rate_rise_first(arguments, decay, steps, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
     monkeypatch.setattr(train, "DECAY", decay)
-    summary = {"image_size": 128, "source": "demo", "sha256": "a"}
-    assert train.collect_settings(train.parse_arguments(), summary)["warm_up"] == steps
+    assert train.collect_settings(train.parse_arguments(), SUMMARY)["warm_up"] == steps
+
+
+@pytest.mark.parametrize("arguments", [[], ["--original"]])
+def test_a_network_is_as_grey_as_that_which_it_begins_with(arguments, tmp_path, monkeypatch):
+    (tmp_path / "unet.keras").touch()
+    theirs = {"filters": 16, "grey": not arguments, "kernels": "plain", "seed": 1}
+    theirs |= {"data_source": "demo", "data_sha256": "a"}
+    config = {"settings": theirs, "machine": {"precision": "float32"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments, "--from", str(tmp_path)])
+    settings = train.collect_settings(train.parse_arguments(), SUMMARY)
+    assert (settings["grey"], settings["filters"]) == (not arguments, 16)
 
 
 def test_what_no_file_gives_back_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    summary = {"image_size": 128, "source": "demo", "sha256": "a"}
     monkeypatch.setattr(train, "COLOURS", {"gamma": np.float32(0.5)})
     with pytest.raises(InputError, match=r"^train\.py: a constant holds more than plain numbers"):
-        train.collect_settings(train.parse_arguments(), summary)
+        train.collect_settings(train.parse_arguments(), SUMMARY)
 
 
 def test_one_phase_may_be_left_out_but_not_both(monkeypatch):

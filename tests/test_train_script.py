@@ -151,6 +151,7 @@ def test_a_training_begins_with_the_network_of_another(demo, trained, tmp_path):
     settings = json.loads((tmp_path / "next/config.json").read_text())["settings"]
     assert settings["from"]
     assert settings["descent"] == [own]
+    assert f"Beware: {tmp_path / 'next'} began with a network of other data or" in done.stdout
     assert (tmp_path / "next/augmented.png").is_file()
     (source / "config.json").unlink()  # what was known of the source decides nothing
     assert "this very training, finished" in run_script(*line).stdout

@@ -99,6 +99,21 @@ def line_of_descent(folder):
     return {"from": file_sha256(Path(folder) / "unet.keras"), "descent": descent}
 
 
+def descent_doubts(folder, config, sha256):
+    """Return a line, mostly none, on what the network of `folder` began with: `--from`.
+
+    config: its config.json; sha256: of the data set with whose split that is no leak.
+    """
+    others = [a["data_source"] for a in ancestors(config["settings"]) if a["data_sha256"] != sha256]
+    if not others:
+        return []
+    return [
+        f"{folder} began with a network of other data or another split"
+        f" ({others[0] or 'unknown'}). If that has seen any of these images, the scores are not"
+        " true."
+    ]
+
+
 def trained_settings(folder):
     """Return the settings that a folder's network was trained with, {} without a config.json.
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.checkpoints import ancestors
+from utils.checkpoints import ancestors, descent_doubts
 from utils.dataset import check_unchanged, load_split, load_summary, read_lines
 from utils.files import InputError, in_all, parallel
 from utils.pictures import DECODERS, border_fraction, reduce_pair
@@ -13,9 +13,9 @@ from utils.scenes import group_scenes, sift_features
 from utils.sources import mask_doubts, watch_decoders
 
 MASK_PIXELS = 1 << 25  # of a batch's masks at their own size, which are kept beside it
-# How far two reductions of one picture may differ, as those of other versions of OpenCV do: levels
-# of 255, and the share of the mask's pixels, in the mean
-SAME_LEVELS, SAME_MASK = 1, 0.01
+# How far two reductions of one pair may differ, as those of other versions of OpenCV do: levels of
+# 255 in the mean, and the share of the pixels that either mask calls polyp
+SAME_LEVELS, SAME_MASK = 1, 0.05
 
 
 class Batch(NamedTuple):
@@ -115,11 +115,10 @@ class PreparedPictures:
 
     def check_same(self, name, prepared, reduced):
         """Raise InputError if a pair of the own_source, reduced, is not the prepared one."""
-        image, mask = (
-            np.abs(one.astype(float) - other).mean()
-            for one, other in zip(prepared, reduced, strict=True)
-        )
-        if image > SAME_LEVELS or mask > SAME_MASK:
+        (image, mask), (other_image, other_mask) = prepared, reduced
+        levels = np.abs(image.astype(float) - other_image).mean()
+        differing, polyp = (mask != other_mask).sum(), (mask | other_mask).sum()
+        if levels > SAME_LEVELS or differing > SAME_MASK * polyp:
             raise InputError(
                 f"{self.own_source.label}: its picture or mask {name} is not that of {self.folder};"
                 " name what that was prepared from, and the same --mask- options"
@@ -174,21 +173,6 @@ class PreparedPictures:
                 )
             lines += descent_doubts(folder, config, self.sha256)
         return lines
-
-
-def descent_doubts(folder, config, sha256):
-    """Return a line, mostly none, on what the network of `folder` began with: `--from`.
-
-    config: its config.json; sha256: of the data set with whose split that is no leak.
-    """
-    others = [a["data_source"] for a in ancestors(config["settings"]) if a["data_sha256"] != sha256]
-    if not others:
-        return []
-    return [
-        f"{folder} began with a network of other data or another split"
-        f" ({others[0] or 'unknown'}). If that has seen any of these images, the scores are not"
-        " true."
-    ]
 
 
 class FoldPictures:
