@@ -11,9 +11,10 @@
     python evaluation.py FILM ...                   a film with the outlines of its polyps
 
 --checkpoints A B and --compare C D take the mean of several networks' probabilities, --tta that
-over each picture's flips and turns. With --data F G, folders of two folds, A predicts the test
-split of F and B that of G. The test split is for this alone: nothing was chosen by its scores. In
-results/, where they replace those of an earlier run, scores leave
+over each picture's flips and turns, but for networks that answer all of them alike. With --data F
+G, folders of two folds, A predicts the test split of F and B that of G. The test split is for this
+alone: nothing was chosen by its scores. In results/, where they replace those of an earlier run,
+scores leave
 
     metrics.json          every score with its definition and interval, and how it came about
     metrics.md            the same as tables for a paper
@@ -47,6 +48,7 @@ from utils.checkpoints import (
     descent_doubts,
     find_checkpoints,
     hash_weights,
+    is_equivariant,
     read_config,
     store_threshold,
     stored_choices,
@@ -171,14 +173,14 @@ def load_prediction(networks, tta):
                 f"{folder}: its network takes {size} pixels a side, that of {folders[0]}"
                 f" {sizes[0]}; name networks of one size"
             )
-    predictors = [
-        make_predictor(network, folder / "unet.keras")
-        for network, folder in zip(loaded, folders, strict=True)
-    ]
+    predictors = []
+    for network, folder, config in zip(loaded, folders, networks.configs, strict=True):
+        predict = make_predictor(network, folder / "unet.keras")
+        if tta and not is_equivariant(config):
+            predict = average_views(predict, BATCH_SIZE)
+        predictors.append(predict)
     if not networks.by_fold:
         predictors = [average_networks(predictors)]
-    if tta:
-        predictors = [average_views(predict, BATCH_SIZE) for predict in predictors]
     return networks, predictors, sizes[0], precision
 
 

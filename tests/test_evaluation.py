@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import evaluation
-from model import build_unet, load_unet
+from model import build_unet, load_unet, save_model
 from shell import make_pictures, read_rows, save_data_set, save_folds, zip_folders
 from utils.calibration import fit_temperature
-from utils.checkpoints import Networks, hash_weights
+from utils.checkpoints import Networks, hash_weights, read_config
 from utils.demo import draw_demo_pair
 from utils.files import InputError
 from utils.labelled import Batch
@@ -72,7 +72,8 @@ def test_an_impossible_batch_size_is_named(value, monkeypatch):
 
 def load(folders, tta):
     """Return a function from pictures to the probabilities of networks, and their size."""
-    networks = Networks(folders, [], hash_weights(folders), 0.5)
+    configs = [read_config(folder) for folder in folders]
+    networks = Networks(folders, configs, hash_weights(folders), 0.5)
     _, (predict,), size, _ = evaluation.load_prediction(networks, tta)
     return predict, size
 
@@ -97,6 +98,19 @@ def test_several_networks_and_views_are_the_mean_of_all(tmp_path):
     np.testing.assert_allclose(both(pictures), expected, atol=1e-6)
     plain = load(folders, tta=False)[0]
     assert np.abs(plain(pictures) - expected).max() > 1e-4
+
+
+def test_an_equivariant_network_answers_all_views_alike_and_is_asked_once(tmp_path):
+    folder, pictures = save_checkpoint(tmp_path / "a"), make_pictures(2, 16, 16, 3)
+    save_model(build_unet(16, filters=8, kernels="equivariant"), folder / "unet.keras")
+    views, _ = load([folder], tta=True)
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"]["kernels"] = "equivariant"
+    (folder / "config.json").write_text(json.dumps(config))
+    once, _ = load([folder], tta=True)
+    np.testing.assert_array_equal(once(pictures), load([folder], tta=False)[0](pictures))
+    np.testing.assert_allclose(once(pictures), views(pictures), atol=0.01)  # in bfloat16 too
+    assert once(pictures).std() > 0.02
 
 
 def test_networks_of_several_sizes_are_not_averaged(tmp_path):

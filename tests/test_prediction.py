@@ -116,8 +116,9 @@ def test_a_batch_that_memory_does_not_hold_is_a_line():
 
 
 def test_what_a_prediction_is_says_all_that_is_averaged():
-    def say(count, tta, threshold, **others):
-        return describe_prediction(Networks(["a"] * count, [], [], threshold, **others), tta)
+    def say(count, tta, threshold, kernels=("plain",), **others):
+        configs = [{"settings": {"kernels": kind}} for kind in kernels]
+        return describe_prediction(Networks(["a"] * count, configs, [], threshold, **others), tta)
 
     views = "the 8 flips and quarter turns of each picture"
     assert say(1, False, 0.5) == "a pixel is called polyp if its probability is 0.5 or more"
@@ -127,6 +128,11 @@ def test_what_a_prediction_is_says_all_that_is_averaged():
     both = f"probability, by the network of its fold, the mean over {views}, is"
     assert both in say(2, True, 0.5, by_fold=True)
     assert f"probability, the mean over 3 networks and {views}, is" in say(3, True, 0.5)
+    mixed = f"mean over 2 networks and {views}, one view for equivariant networks, to which"
+    assert mixed in say(2, True, 0.5, ["plain", "equivariant"])
+    alike = f"probability, equivariant: the same for {views}, is"
+    assert alike in say(1, True, 0.5, ["equivariant"])
+    assert "equivariant" not in say(1, False, 0.5, ["equivariant"])
     assert "probability is" in say(1, False, 0.5, temperature=2.5)
     scaled = say(1, False, 0.5, temperature=2.5, scaled=True)
     assert scaled.endswith("its probability scaled by a temperature of 2.5 is 0.5 or more")

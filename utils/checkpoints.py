@@ -122,6 +122,14 @@ def trained_settings(folder):
     return read_config(folder)["settings"] if (Path(folder) / "config.json").is_file() else {}
 
 
+def is_equivariant(config):
+    """Tell by its config.json whether a network's answer to a picture turns and flips with it.
+
+    So it is, but for rounding, where its kernels were equivariant: its views need no averaging.
+    """
+    return config["settings"].get("kernels") == "equivariant"
+
+
 def ancestors(settings):
     """Return the "descent" that a network's settings hold, see `line_of_descent`."""
     return settings.get("descent", UNKNOWN if settings.get("from") else [])

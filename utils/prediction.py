@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from utils.calibration import scale_probabilities
+from utils.checkpoints import is_equivariant
 from utils.files import InputError
 
 # The eight views of a square picture: so many quarter turns, and then mirrored or not
@@ -97,9 +98,15 @@ def describe_prediction(networks, tta):
     """
     count = len(networks.folders)
     averaged = [f"{count} networks"] if count > 1 and not networks.by_fold else []
-    averaged += [f"the {len(VIEWS)} flips and quarter turns of each picture"] if tta else []
+    views = f"the {len(VIEWS)} flips and quarter turns of each picture"
+    equivariant = [is_equivariant(config) for config in networks.configs]
+    alike = f"equivariant: the same for {views}"
+    if tta and not all(equivariant):
+        averaged.append(views)
+        alike = "one view for equivariant networks, to which all are the same"
     how = ["by the network of its fold"] if networks.by_fold else []
     how += [f"the mean over {' and '.join(averaged)}"] if averaged else []
+    how += [alike] if tta and any(equivariant) else []
     how = f", {', '.join(how)}," if how else ""
     scaled = f" scaled by a temperature of {networks.temperature:.3g}" if networks.scaled else ""
     threshold = networks.threshold
