@@ -4,7 +4,7 @@
     python evaluation.py --split S                  of another: train, validation, test or all
     python evaluation.py --images DIR --masks DIR   of labelled pictures that were never prepared
     python evaluation.py --archive FILE             the same, of .../images/ and .../masks/ in a zip
-    python evaluation.py --archive FILE --split S   of a prepared split, at its own size too
+    python evaluation.py --archive FILE --split S   of a split, at the pictures' own size too
     python evaluation.py --compare C                and of the network in C on the same pictures
     python evaluation.py --thresholds               choose a threshold on the validation split
     python evaluation.py PICTURE_OR_FOLDER ...      a mask for each, at the picture's own size
@@ -103,7 +103,7 @@ from utils.sources import (
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
-SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-24"  # beside this script, wherever it is run from
+SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-32"  # beside this script, wherever it is run from
 SPLITS_PATH = Path(__file__).parent / "data/hyperkvasir_splits.csv"
 RESULTS_DIR = "results"
 

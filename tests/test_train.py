@@ -136,7 +136,7 @@ def test_settings_are_what_the_file_gives_back(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "decay", "steps"),
     [
-        ([], True, 0),
+        ([], True, train.WARM_UP),
         (["--filters", "24"], True, 0),
         (["--filters", "32"], True, train.WARM_UP),
         (["--filters", "32"], False, 0),
