@@ -75,7 +75,7 @@ def test_several_networks_and_views_are_scored_and_written_down(demo, trained, t
     assert [network["checkpoints"] for network in report["networks"]] == [str(trained), str(other)]
     assert [network["training"]["settings"]["seed"] for network in report["networks"]] == [42, 7]
     assert report["prediction"].startswith(
-        "a pixel is called polyp if its probability, the mean over 2 networks, equivariant: the"
+        "a pixel is called polyp if its probability, the mean over 2 networks, which equivar"
     )
     assert f"Prediction: {report['prediction']}" in done.stdout
     assert report["trained_on_this_data"] is False
@@ -101,7 +101,7 @@ def test_pictures_are_segmented_by_the_shipped_network_until_there_is_ones_own(t
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "checkpoints: no network of yours there yet; taking that in" in done.stdout
-    assert "equivariant: the same for the 8 flips and quarter turns of each picture" in done.stdout
+    assert "equivariant kernels make the same for the 8 flips and quarter turns" in done.stdout
     mask = cv2.imdecode(np.fromfile(tmp_path / "results/masks/息肉.png", np.uint8), -1)
     assert mask.shape == (90, 120)
     shutil.copytree(trained, tmp_path / "checkpoints")

@@ -130,7 +130,7 @@ def test_what_a_prediction_is_says_all_that_is_averaged():
     assert f"probability, the mean over 3 networks and {views}, is" in say(3, True, 0.5)
     mixed = f"mean over 2 networks and {views}, one view for equivariant networks, to which"
     assert mixed in say(2, True, 0.5, ["plain", "equivariant"])
-    alike = f"probability, equivariant: the same for {views}, is"
+    alike = f"probability, which equivariant kernels make the same for {views}, is"
     assert alike in say(1, True, 0.5, ["equivariant"])
     assert "equivariant" not in say(1, False, 0.5, ["equivariant"])
     assert "probability is" in say(1, False, 0.5, temperature=2.5)

@@ -100,7 +100,7 @@ def describe_prediction(networks, tta):
     averaged = [f"{count} networks"] if count > 1 and not networks.by_fold else []
     views = f"the {len(VIEWS)} flips and quarter turns of each picture"
     equivariant = [is_equivariant(config) for config in networks.configs]
-    alike = f"equivariant: the same for {views}"
+    alike = f"which equivariant kernels make the same for {views}"
     if tta and not all(equivariant):
         averaged.append(views)
         alike = "one view for equivariant networks, to which all are the same"
