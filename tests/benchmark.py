@@ -50,6 +50,7 @@ SHIPPED_FILTERS = 32
 STEPS = {16: 22, 24: 12, 32: 6, 64: 2}  # of one measurement, by filters: a few seconds
 REPETITIONS = 5
 SCORES = {0.80: (5, 120), 0.83: (8, 300)}  # validation Dice: epochs to get there, and the goal
+SCORE_FILTERS = 24  # of the network that is to get there
 
 
 # The contenders: each sets itself up and returns a function that does some work and tells how many
@@ -559,7 +560,7 @@ train.run(train.main)
 
 
 def time_to_score(score, epochs):
-    """Return after how many seconds and pictures train.py's 16 filters get to a validation Dice.
+    """Return after how many seconds and pictures SCORE_FILTERS get to a validation Dice.
 
     epochs: of the first phase, over which the learning rate falls. The pictures are None if it does
     not get there.
@@ -567,7 +568,7 @@ def time_to_score(score, epochs):
     from utils.history import read_history
 
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["--filters", "24", "--epochs", str(epochs), "0"]
+        arguments = ["--filters", str(SCORE_FILTERS), "--epochs", str(epochs), "0"]
         arguments += ["--data", str(DATA), "--checkpoints", folder]
         begin = time.monotonic()
         process = subprocess.Popen(
@@ -708,7 +709,7 @@ def measure(archive, precision, torch, only):
         whole, after_import = start_up()
         show(name, f"{whole:.1f} s, {after_import:.1f} s after the import", "under 15 s, 9 s")
     for score, (epochs, goal) in SCORES.items():
-        command = f"python train.py --filters 24 --epochs {epochs} 0"
+        command = f"python train.py --filters {SCORE_FILTERS} --epochs {epochs} 0"
         name = f"from {command} to validation Dice {score:.2f}"
         if only in name:
             seconds, pictures = time_to_score(score, epochs)
