@@ -55,7 +55,7 @@ SEED = 42
 
 # Where these differ from the ORIGINAL below, docs/experiments.md says what each brought.
 
-# The network: 64 filters of the first block, as in the original, take four times as long
+# The network: 64 filters of the first block, as in the original, take four times as long on CPUs
 FILTERS = 32
 # How its kernels are trained: "plain" like those of unet.keras; "standardized", which Muon needs;
 # "equivariant", which stand in eight orientations too, for a multiple of 8 FILTERS (see model.py).
