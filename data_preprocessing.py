@@ -29,9 +29,17 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.agreement import MIN_CORRELATION, doubled_frames
-from utils.constants import check_number, check_whole
-from utils.dataset import (
+from utils.command import (
+    InputError,
+    Progress,
+    check_number,
+    check_whole,
+    named_path,
+    one_line,
+    parallel,
+    run,
+)
+from utils.data.dataset import (
     FILES,
     SPLIT_COLUMNS,
     SPLITS,
@@ -41,22 +49,11 @@ from utils.dataset import (
     read_splits,
     tested_fold,
 )
-from utils.demo import draw_demo_pair
-from utils.download import download_archive
-from utils.files import (
-    InputError,
-    Progress,
-    file_sha256,
-    named_path,
-    one_line,
-    parallel,
-    replace_files,
-    run,
-)
-from utils.metrics import image_scores, pooled_scores
-from utils.pictures import DECODERS, border_fraction, reduce_pair
-from utils.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
-from utils.sources import (
+from utils.data.demo import draw_demo_pair
+from utils.data.download import download_archive
+from utils.data.pictures import DECODERS, border_fraction, reduce_pair
+from utils.data.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
+from utils.data.sources import (
     Source,
     add_mask_arguments,
     archive_source,
@@ -66,6 +63,9 @@ from utils.sources import (
     mask_doubts,
     watch_decoders,
 )
+from utils.files import file_sha256, replace_files
+from utils.scoring.agreement import MIN_CORRELATION, doubled_frames
+from utils.scoring.pixels import image_scores, pooled_scores
 
 # Where things are
 DATA_DIR = "data/processed"
@@ -197,7 +197,7 @@ def summarise(source, sizes, fractions, groups, split):
 def save_preview(folder, names, fractions, count=8):
     """Save preview.png: pairs from the smallest to the largest polyp, with the masks' outlines."""
     # Here, since it imports Matplotlib: half a second, which no refusal should wait for
-    from utils.figures import SKY, outline, save_sheet
+    from utils.drawing import SKY, outline, save_sheet
 
     order = np.argsort(fractions, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]

@@ -41,8 +41,30 @@ import sys
 import time
 from pathlib import Path
 
-from utils.calibration import fit_temperature, scale_probabilities
-from utils.checkpoints import (
+from utils.command import (
+    InputError,
+    check_choice,
+    check_number,
+    check_whole,
+    constant_error,
+    fail,
+    hold_back_stderr,
+    input_errors,
+    named_path,
+    run,
+)
+from utils.data.dataset import SPLITS
+from utils.data.sources import (
+    add_mask_arguments,
+    archive_source,
+    check_mask_arguments,
+    folder_source,
+    mask_convention,
+)
+from utils.devices import describe_machine, start_tensorflow
+from utils.files import lock_folder
+from utils.prediction.films import FilmError, segment_film
+from utils.prediction.networks import (
     THRESHOLDS_FILE,
     Networks,
     descent_doubts,
@@ -53,29 +75,24 @@ from utils.checkpoints import (
     store_threshold,
     stored_choices,
 )
-from utils.constants import check_choice, check_number, check_whole, constant_error
-from utils.dataset import SPLITS
-from utils.devices import describe_machine, start_tensorflow
-from utils.files import (
-    InputError,
-    fail,
-    hold_back_stderr,
-    input_errors,
-    lock_folder,
-    named_path,
-    run,
+from utils.prediction.own_pictures import (
+    find_files,
+    is_film,
+    read_list,
+    result_names,
+    segment_pictures,
 )
-from utils.films import FilmError, segment_film
-from utils.gallery import gallery_names, save_gallery
-from utils.labelled import FoldPictures, PreparedPictures, SourcePictures
-from utils.prediction import (
+from utils.prediction.predictors import (
     average_networks,
     average_views,
     describe_prediction,
     make_predictor,
     scale_predictor,
+    scale_probabilities,
 )
-from utils.report import (
+from utils.reporting.gallery import gallery_names, save_gallery
+from utils.reporting.plots import save_figures
+from utils.reporting.report import (
     format_report,
     format_thresholds,
     make_report,
@@ -84,22 +101,9 @@ from utils.report import (
     save_report,
 )
 from utils.results import OWN_TABLE, SCORES, Results
-from utils.score_figures import save_figures
-from utils.scoring import Scored, score_pictures, score_thresholds
-from utils.segmentation import (
-    find_files,
-    is_film,
-    read_list,
-    result_names,
-    segment_pictures,
-)
-from utils.sources import (
-    add_mask_arguments,
-    archive_source,
-    check_mask_arguments,
-    folder_source,
-    mask_convention,
-)
+from utils.scoring.calibration import fit_temperature
+from utils.scoring.labelled import FoldPictures, PreparedPictures, SourcePictures
+from utils.scoring.scored import Scored, score_pictures, score_thresholds
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
@@ -188,7 +192,7 @@ def load_prediction(networks, tta):
 
 
 def choose_pictures(arguments):
-    """Return the labelled pictures that the arguments ask for, as utils/labelled.py has them."""
+    """Return the labelled pictures that the arguments ask for, as scoring/labelled.py has them."""
     source = None
     if arguments.images:
         source = folder_source(arguments.images, arguments.masks, mask_convention(arguments))

@@ -452,7 +452,7 @@ def start_from(model, plain, path):
 
 def main():
     """Print the network's summary and draw it."""
-    from utils.figures import draw_architecture  # here: model.py alone can be copied anywhere
+    from utils.reporting.architecture import draw_architecture
 
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     network = build_unet()
@@ -464,6 +464,6 @@ def main():
 
 
 if __name__ == "__main__":
-    from utils.files import run
+    from utils.command import run
 
     run(main)

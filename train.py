@@ -26,25 +26,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.augmentation import Pairs, make_generator
-from utils.backups import KEPT, RESUME, drop_backups, restore, save_backup
-from utils.checkpoints import descent_doubts, line_of_descent, trained_settings
-from utils.constants import check_choice, check_number, check_whole, constant_error
-from utils.dataset import check_unchanged, load_split, load_summary
-from utils.devices import describe_machine, make_strategy, start_tensorflow
-from utils.figures import SKY, outline, save_sheet
-from utils.files import (
+from utils.command import (
     InputError,
-    cannot_write,
+    check_choice,
+    check_number,
+    check_whole,
+    constant_error,
     input_errors,
-    lock_folder,
     named_path,
-    read_whole,
-    reading,
     run,
-    write_beside,
 )
-from utils.history import best_row, read_history, save_curves, write_history
+from utils.data.dataset import check_unchanged, load_split, load_summary
+from utils.devices import describe_machine, make_strategy, start_tensorflow
+from utils.drawing import SKY, outline, save_sheet
+from utils.files import cannot_write, lock_folder, read_whole, reading, write_beside
+from utils.prediction.networks import descent_doubts, line_of_descent, trained_settings
+from utils.training.augmentation import Pairs, make_generator
+from utils.training.backups import KEPT, RESUME, drop_backups, restore, save_backup
+from utils.training.history import best_row, read_history, save_curves, write_history
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
@@ -283,7 +282,7 @@ def make_optimizer(settings, phase, steps):
     """Return the optimizer of a phase of `steps` steps in all; settings: see `collect_settings`."""
     import keras
 
-    from utils.muon import GramMuon
+    from utils.training.muon import GramMuon
 
     rate, common = settings[f"{phase}_learning_rate"], {"global_clipnorm": settings["clip_norm"]}
     averaged = settings["dice_averaged"] if phase == "dice" else 0

@@ -29,18 +29,14 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from data_preprocessing import (  # noqa: E402
-    ARCHIVE_PATH,
-    DATA_DIR,
-    IMAGE_SIZE,
-    write_arrays,
-)
+from data_preprocessing import ARCHIVE_PATH, DATA_DIR, IMAGE_SIZE, write_arrays  # noqa: E402
 from shell import read_picture, segment_picture  # noqa: E402
-from utils.dataset import load_split, load_summary  # noqa: E402
-from utils.figures import ORANGE, SKY  # noqa: E402
-from utils.files import file_sha256, run, write_beside  # noqa: E402
-from utils.prediction import make_predictor  # noqa: E402
-from utils.sources import archive_source  # noqa: E402
+from utils.command import run  # noqa: E402
+from utils.data.dataset import load_split, load_summary  # noqa: E402
+from utils.data.sources import archive_source  # noqa: E402
+from utils.drawing import ORANGE, SKY  # noqa: E402
+from utils.files import file_sha256, write_beside  # noqa: E402
+from utils.prediction.predictors import make_predictor  # noqa: E402
 
 DATA = ROOT / DATA_DIR
 CHART_PATH = ROOT / "docs/speed.png"
@@ -103,7 +99,7 @@ def training_pairs(colours=True):
     import train
 
     cv2.setNumThreads(1)
-    from utils.augmentation import Pairs, make_generator
+    from utils.training.augmentation import Pairs, make_generator
 
     generator = make_generator(train.AUGMENTATION)
     split = load_split("train", DATA)
@@ -270,8 +266,8 @@ def own_pictures_one_by_one(precision, archive):
     import cv2
 
     import evaluation
-    from utils.figures import YELLOW, outline
-    from utils.pictures import decode_image, read_bytes
+    from utils.data.pictures import decode_image, read_bytes
+    from utils.drawing import YELLOW, outline
 
     predict, files = shipped_predictor(precision), own_files(archive)
 
@@ -565,7 +561,7 @@ def time_to_score(score, epochs):
     epochs: of the first phase, over which the learning rate falls. The pictures are None if it does
     not get there.
     """
-    from utils.history import read_history
+    from utils.training.history import read_history
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["--filters", str(SCORE_FILTERS), "--epochs", str(epochs), "0"]

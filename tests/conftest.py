@@ -5,12 +5,16 @@ import os
 import shutil
 import signal
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from shell import ROOT, TINY, make_pair, run_script
-from utils.pictures import cv2
+from utils import drawing
+from utils.data.pictures import cv2
+from utils.reporting import cases, plots
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -99,3 +103,20 @@ def strangers_folder():
     yield folder
     folder.chmod(0o755)
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The Figures that are made during a test, in order; whatever warns meanwhile is an error."""
+    made = []
+
+    class Kept(Figure):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    for room in (cases, drawing, plots):
+        monkeypatch.setattr(room, "Figure", Kept)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield made

@@ -40,8 +40,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
 
 from server import serve
-from utils.demo import draw_demo_pair
-from utils.files import InputError, file_sha256
+from utils.command import InputError
+from utils.data.demo import draw_demo_pair
+from utils.files import file_sha256
 
 SIGNALS = {name: getattr(signal, name) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")}
 PATIENCE = 300  # seconds until a child counts as hanging; nothing here takes ten on an idle machine
@@ -115,7 +116,7 @@ class Bench:
     def __init__(self, folder, heavy=True):
         self.folder = Path(folder)
         self.context = multiprocessing.get_context("forkserver")
-        preloaded = ["data_preprocessing", "utils.figures", "sklearn.cluster"]
+        preloaded = ["data_preprocessing", "utils.drawing", "sklearn.cluster"]
         preloaded += ["sklearn.neighbors", "sklearn.model_selection"]
         preloaded += ["train", "evaluation", "model", "tensorflow"] if heavy else []
         self.context.set_forkserver_preload(preloaded)
@@ -142,7 +143,7 @@ class Bench:
         here = {"ARCHIVE_URL": server.url, "ARCHIVE_BYTES": len(server.content)}
         here |= {"ARCHIVE_SHA256": server.sha256, "ARCHIVE_PATH": str(folder / "archive.zip")}
         constants = {"data_preprocessing": SMALL["data_preprocessing"] | here}
-        constants["utils.download"] = {"BACKOFF": 0.01, "TIMEOUT": (2, 0.5)}
+        constants["utils.data.download"] = {"BACKOFF": 0.01, "TIMEOUT": (2, 0.5)}
         return "data_preprocessing", ["--data", folder / "data"], constants
 
     def train(self, folder, data=None, start=None):

@@ -31,12 +31,12 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from shell import read_picture
-from utils.checkpoints import read_config
-from utils.dataset import check_folds, load_split, load_summary, names_in, read_splits
-from utils.files import InputError, Progress, hold_back_stderr, one_line
-from utils.history import MEASURED, best_row, read_history, write_history
-from utils.pictures import MaskConvention, cv2, decode_image, decode_pair
-from utils.sources import archive_source, watch_decoders
+from utils.command import InputError, Progress, hold_back_stderr, one_line
+from utils.data.dataset import check_folds, load_split, load_summary, names_in, read_splits
+from utils.data.pictures import MaskConvention, cv2, decode_image, decode_pair
+from utils.data.sources import archive_source, watch_decoders
+from utils.prediction.networks import read_config
+from utils.training.history import MEASURED, best_row, read_history, write_history
 
 SECONDS = 10  # of a case
 MEGABYTES = 900  # that the process takes for a case, on top of about 100

@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import evaluation  # noqa: E402
-from utils.dataset import load_split  # noqa: E402
+from utils.command import run  # noqa: E402
+from utils.data.dataset import load_split  # noqa: E402
 from utils.devices import start_tensorflow  # noqa: E402
-from utils.files import run  # noqa: E402
-from utils.metrics import confusion_counts, set_scores  # noqa: E402
+from utils.scoring.pixels import confusion_counts, set_scores  # noqa: E402
 
 
 def gamma(exponent):

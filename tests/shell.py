@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.dataset import SPLITS, Split
-from utils.files import InputError, file_sha256, hold_back_stderr
-from utils.pictures import cv2, decode_image, read_bytes, reduce_picture, tells_damage
-from utils.prediction import enlarge
+from utils.command import InputError, hold_back_stderr
+from utils.data.dataset import SPLITS, Split
+from utils.data.pictures import cv2, decode_image, read_bytes, reduce_picture, tells_damage
+from utils.files import file_sha256
+from utils.prediction.predictors import enlarge
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--filters", "8", "--epochs", "3", "2"]

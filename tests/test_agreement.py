@@ -9,11 +9,12 @@ import pytest
 import data_preprocessing as data
 from shell import assert_mistake, run_script
 from test_data_preprocessing import REAL_ARCHIVE, needs_real_data
-from utils import agreement, scenes
-from utils.demo import draw_demo_pair
-from utils.files import InputError
-from utils.metrics import image_scores
-from utils.sources import archive_source, paired_source
+from utils.command import InputError
+from utils.data import scenes
+from utils.data.demo import draw_demo_pair
+from utils.data.sources import archive_source, paired_source
+from utils.scoring import agreement
+from utils.scoring.pixels import image_scores
 
 SCALE, TURN, SHIFT = 0.8, np.deg2rad(4), (25.5, 31.25)
 COPY_SIZE = (480, 440)  # width and height

@@ -9,8 +9,8 @@ from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
 from shell import array_split
 from train import AUGMENTATION, COLOURS, ORIGINAL
-from utils import augmentation
-from utils.files import InputError
+from utils.command import InputError
+from utils.training import augmentation
 
 SETTINGS = {
     "none": {},

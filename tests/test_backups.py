@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model import build_unet
-from utils import backups as room
+from utils.training import backups as room
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 import surface_distance
 from scipy import ndimage
 
-from utils import borders
-from utils.intervals import describe
+from utils.scoring import borders
+from utils.scoring.intervals import describe
 
 
 def square(top, left, side, size=32):

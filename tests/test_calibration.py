@@ -6,9 +6,10 @@ from scipy import optimize
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from utils import calibration
-from utils.intervals import describe
-from utils.metrics import curve_histogram
+from utils.prediction import predictors
+from utils.scoring import calibration
+from utils.scoring.intervals import describe
+from utils.scoring.pixels import curve_histogram
 
 
 def overconfident(count=100_000, temperature=4, seed=0):
@@ -66,7 +67,7 @@ def test_the_temperature_that_made_a_network_too_sure_is_found():
     truth = masks.ravel()
 
     def loss(t):
-        return log_loss(truth, calibration.scale_probabilities(probabilities, t).ravel())
+        return log_loss(truth, predictors.scale_probabilities(probabilities, t).ravel())
 
     best = optimize.minimize_scalar(loss, bounds=(1, 10), method="bounded").x
     assert temperature == pytest.approx(best, rel=0.002)
@@ -75,7 +76,7 @@ def test_the_temperature_that_made_a_network_too_sure_is_found():
         assert loss_of_bins == pytest.approx(loss(scale), rel=3e-4)
     before, after = (
         calibration.expected_calibration_error(calibration.reliability_histogram(masks, p))
-        for p in (probabilities, calibration.scale_probabilities(probabilities, temperature))
+        for p in (probabilities, predictors.scale_probabilities(probabilities, temperature))
     )
     assert before > 0.1
     assert after < 0.01
@@ -91,21 +92,19 @@ def test_no_temperature_fits_a_network_that_is_always_right_or_always_wrong(flip
 
 def test_scaling_keeps_what_is_called_and_both_ends_are_treated_alike():
     probabilities = np.array([0, 0.3, 0.5, 0.7, 1], np.float32)
-    assert calibration.log_odds(probabilities)[[0, -1]] == pytest.approx(
-        [-16.636, 16.636], abs=1e-3
-    )
+    assert predictors.log_odds(probabilities)[[0, -1]] == pytest.approx([-16.636, 16.636], abs=1e-3)
     for temperature in (0.01, 2, 100):
-        scaled = calibration.scale_probabilities(probabilities, temperature)
+        scaled = predictors.scale_probabilities(probabilities, temperature)
         assert ((scaled >= 0.5) == (probabilities >= 0.5)).all()
         assert scaled + scaled[::-1] == pytest.approx(np.ones(5))
-    unscaled = calibration.scale_probabilities(probabilities, 1)
+    unscaled = predictors.scale_probabilities(probabilities, 1)
     assert unscaled == pytest.approx(probabilities, abs=1e-6)
 
 
 def test_metrics_tell_before_and_after_apart():
     masks, probabilities = overconfident(4_000)
     masks, probabilities = (x.reshape(20, 200, 1, 1) for x in (masks, probabilities))
-    scaled = calibration.scale_probabilities(probabilities, 4)
+    scaled = predictors.scale_probabilities(probabilities, 4)
     curves = [curve_histogram(*pair) for pair in zip(masks, probabilities, strict=True)]
     ways = []
     for these, temperature in ((probabilities, 1), (scaled, 4)):

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from utils import cases
-from utils.cases import outlined_rows, pack_predictions
-from utils.failures import PROPERTIES
-from utils.figures import SKY, YELLOW
-from utils.metrics import confusion_counts, image_scores
+from utils.drawing import SKY, YELLOW
+from utils.reporting import cases
+from utils.reporting.cases import outlined_rows
+from utils.scoring.pixels import confusion_counts, image_scores
+from utils.scoring.properties import PROPERTIES
+from utils.scoring.scored import pack_predictions
 
 
 def make_pictures(*shape):
@@ -106,3 +107,19 @@ def test_the_worst_are_shown_in_order_with_their_own_properties(monkeypatch):
     np.testing.assert_array_equal(pictures, images[[3, 1, 5]])
     assert len(lines) == 1 + len(PROPERTIES)
     assert title.endswith("\ndrawn pictures")
+
+
+def test_the_worst_are_shown_with_their_titles_and_a_table(tmp_path, drawn):
+    pictures = np.full((4, 16, 16, 3), 90, np.uint8)
+    masks = np.zeros((4, 16, 16, 1), np.uint8)
+    masks[:, 4:9, 4:9] = 1
+    titles = [f"{number} of 4: 息肉 $x_{{2$\nDice 0.1" for number in range(1, 5)]
+    path = tmp_path / "a.png"
+    cases.save_worst(path, pictures, 255 - pictures, titles, ["one", "two"], "$x_{2$")
+    *shown_cases, table = drawn[0].axes
+    assert shown_cases[3].get_title(loc="left") == "4 of 4: ?? $x_{2$\nDice 0.1"
+    shown = shown_cases[0].images[0].get_array()
+    assert (shown[:, :144] == 90).all()
+    assert (shown[:, 150:] != 90).any()
+    assert table.texts[0].get_text() == "one\ntwo"
+    assert path.read_bytes().startswith(b"\x89PNG")

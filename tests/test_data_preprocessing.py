@@ -15,11 +15,11 @@ import pytest
 
 import data_preprocessing as data
 from shell import ROOT, assert_mistake, command, make_pair, run_script, wait_for, zip_folders
-from utils.dataset import FILES, SPLITS, load_summary
-from utils.files import InputError
-from utils.labelled import FoldPictures
-from utils.pictures import reduce_pair
-from utils.sources import archive_source, folder_source
+from utils.command import InputError
+from utils.data.dataset import FILES, SPLITS, load_summary
+from utils.data.pictures import reduce_pair
+from utils.data.sources import archive_source, folder_source
+from utils.scoring.labelled import FoldPictures
 
 REAL_ARCHIVE = ROOT / "../shared/hyper-kvasir-segmented-images.zip"
 
@@ -80,7 +80,7 @@ def test_a_data_set_is_what_the_readme_says(folders, tmp_path):
 
 def test_the_preview_goes_from_the_smallest_to_the_largest_polyp(tmp_path, monkeypatch):
     sheets = []
-    monkeypatch.setattr("utils.figures.save_sheet", lambda *given: sheets.append(given))
+    monkeypatch.setattr("utils.drawing.save_sheet", lambda *given: sheets.append(given))
     fractions = np.linspace(0, 0.5, 20)[::-1]
     for name, channels in (("images", 3), ("masks", 1)):
         np.save(tmp_path / f"{name}.npy", np.zeros((20, 16, 16, channels), np.uint8))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from data_preprocessing import SPLITS_PATH
-from utils import dataset
-from utils.files import InputError, file_sha256
-from utils.scenes import split_by_fold
+from utils.command import InputError
+from utils.data import dataset
+from utils.data.scenes import split_by_fold
+from utils.files import file_sha256
 
 
 def write_splits(path, lines, header="name,group,split,fold"):

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from utils.demo import draw_demo_pair
+from utils.data.demo import draw_demo_pair
 
 
 def test_the_demo_is_the_same_on_every_machine():

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from utils.files import hold_back_stderr
+from utils.command import hold_back_stderr
 
 
 def write_and_raise(error):

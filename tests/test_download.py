@@ -14,8 +14,9 @@ import pytest
 
 from server import serve
 from shell import full_disk, no_rights
-from utils import download as room
-from utils.files import InputError, lock_folder
+from utils.command import InputError
+from utils.data import download as room
+from utils.files import lock_folder
 
 ROOT = Path(__file__).parents[1]
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -379,8 +380,8 @@ import data_preprocessing as data
 data.ARCHIVE_URL = {server.url!r}
 data.ARCHIVE_BYTES = {len(content)}
 data.ARCHIVE_SHA256 = {hashlib.sha256(content).hexdigest()!r}
-import utils.download
-utils.download.BACKOFF = 0.01
+import utils.data.download
+utils.data.download.BACKOFF = 0.01
 data.run(data.main)
 """
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}

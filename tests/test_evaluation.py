@@ -14,13 +14,13 @@ import pytest
 import evaluation
 from model import build_unet, load_unet, save_model
 from shell import make_pictures, read_rows, save_data_set, save_folds, zip_folders
-from utils.calibration import fit_temperature
-from utils.checkpoints import Networks, hash_weights, read_config
-from utils.demo import draw_demo_pair
-from utils.files import InputError
-from utils.labelled import Batch
-from utils.metrics import image_scores
-from utils.scoring import Scored, score_pictures
+from utils.command import InputError
+from utils.data.demo import draw_demo_pair
+from utils.prediction.networks import Networks, hash_weights, read_config
+from utils.scoring.calibration import fit_temperature
+from utils.scoring.labelled import Batch
+from utils.scoring.pixels import image_scores
+from utils.scoring.scored import Scored, score_pictures
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from utils import failures
+from utils.reporting import failures
+from utils.scoring import properties
 
 
 def noise(seed=0, size=64):
@@ -21,19 +22,19 @@ def mask_of(*boxes, size=64):
 
 
 def test_properties_of_polyps_by_hand():
-    found = failures.picture_properties(noise(), mask_of((0, 4, 0, 4), (50, 64, 50, 64)))
+    found = properties.picture_properties(noise(), mask_of((0, 4, 0, 4), (50, 64, 50, 64)))
     assert found["size"] == pytest.approx(100 * (16 + 196) / 64**2)
     assert found["polyps"] == 2
     assert found["edge"] == 1
     assert found["distance"] == pytest.approx((56.5 - 31.5) / 31.5)  # of the larger one
-    middle = failures.picture_properties(noise(), mask_of((30, 34, 30, 34)))
+    middle = properties.picture_properties(noise(), mask_of((30, 34, 30, 34)))
     assert (middle["distance"], middle["edge"], middle["polyps"]) == (0, 0, 1)
     for box in ((0, 9, 9, 19), (9, 19, 0, 9), (55, 64, 9, 19), (9, 19, 55, 64)):
-        assert failures.picture_properties(noise(), mask_of(box))["edge"] == 1
+        assert properties.picture_properties(noise(), mask_of(box))["edge"] == 1
 
 
 def test_a_picture_without_a_polyp_has_none_of_its_properties():
-    found = failures.picture_properties(noise(), mask_of())
+    found = properties.picture_properties(noise(), mask_of())
     assert found["polyps"] == 0
     assert [name for name, value in found.items() if np.isnan(value)] == [
         "size",
@@ -45,9 +46,9 @@ def test_a_picture_without_a_polyp_has_none_of_its_properties():
 
 def test_blur_takes_sharpness_and_light_adds_brightness():
     mask, picture = mask_of(), noise()
-    sharp = failures.picture_properties(picture, mask)
-    blurred = failures.picture_properties(cv2.blur(picture, (5, 5)), mask)
-    lit = failures.picture_properties(picture + np.uint8(50), mask)
+    sharp = properties.picture_properties(picture, mask)
+    blurred = properties.picture_properties(cv2.blur(picture, (5, 5)), mask)
+    lit = properties.picture_properties(picture + np.uint8(50), mask)
     assert blurred["sharpness"] < 0.1 * sharp["sharpness"]
     assert lit["sharpness"] == pytest.approx(sharp["sharpness"])
     assert lit["brightness"] == pytest.approx(sharp["brightness"] + 50)
@@ -56,23 +57,23 @@ def test_blur_takes_sharpness_and_light_adds_brightness():
 def test_the_black_border_changes_neither():
     picture, mask = np.full((64, 64, 3), 150, np.uint8), mask_of()
     picture[:, :20] = 0
-    found = failures.picture_properties(picture, mask)
+    found = properties.picture_properties(picture, mask)
     assert (found["brightness"], found["sharpness"]) == (150, 0)
-    black = failures.picture_properties(np.zeros((64, 64, 3), np.uint8), mask)
+    black = properties.picture_properties(np.zeros((64, 64, 3), np.uint8), mask)
     assert (black["brightness"], black["sharpness"]) == (0, 0)
 
 
 def rows_of(**columns):
     """Return properties of pictures, those that are not named all 1."""
     count = len(next(iter(columns.values())))
-    values = dict.fromkeys(failures.PROPERTIES, [1.0] * count) | columns
+    values = dict.fromkeys(properties.PROPERTIES, [1.0] * count) | columns
     return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
 def test_parts_are_quarters_or_counts():
     sizes, numbers = np.arange(8.0), [0, 1, 1, 1, 2, 2, 3, 5]
     dice = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.8, 1.0, 0.9])
-    parts = failures.dice_by_property(rows_of(size=sizes, polyps=numbers), dice, np.arange(8))
+    parts = properties.dice_by_property(rows_of(size=sizes, polyps=numbers), dice, np.arange(8))
     assert [(part.low, part.high, part.count) for part in parts["size"]] == [
         (0, 1, 2),
         (2, 3, 2),
@@ -91,7 +92,7 @@ def test_parts_are_quarters_or_counts():
 
 def test_parts_leave_out_pictures_without_a_value():
     rows = rows_of(size=[np.nan, 3.0], edge=[np.nan, np.nan])
-    parts = failures.dice_by_property(rows, np.array([0.2, 0.4]), np.arange(2))
+    parts = properties.dice_by_property(rows, np.array([0.2, 0.4]), np.arange(2))
     assert [(part.count, part.mean) for part in parts["size"]] == [(1, 0.4)]
     assert parts["edge"] == []
 

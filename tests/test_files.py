@@ -11,14 +11,11 @@ from pathlib import Path
 import pytest
 
 from shell import ROOT, assert_mistake, full_disk, no_rights
+from utils.command import InputError, Progress, fail, one_line
 from utils.files import (
     PART,
-    InputError,
-    Progress,
     check_places,
-    fail,
     lock_folder,
-    one_line,
     read_file,
     read_whole,
     reading,
@@ -132,7 +129,7 @@ def test_a_file_or_a_dead_link_in_the_folders_place_is_named(tmp_path):
 
 WAITING = """
 import sys, time
-from utils.files import run
+from utils.command import run
 def main():
     print("begun", flush=True)
     time.sleep(float(sys.argv[1]))
@@ -167,7 +164,7 @@ LOST = {
 def test_a_stop_that_somebody_swallows_is_one_all_the_same(code):
     script = f"""
 import time, weakref
-from utils.files import run
+from utils.command import run
 class Stopped: pass
 def wait():
     print("begun", flush=True)
@@ -342,14 +339,14 @@ def test_whatever_a_reader_raises_is_one_line(error, words):
 
 
 def test_what_the_system_refuses_elsewhere_is_a_line_too(tmp_path):
-    code = "from utils.files import run; run(lambda: open('none.txt'))"
+    code = "from utils.command import run; run(lambda: open('none.txt'))"
     line = [sys.executable, "-c", code]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert_mistake(done, "none.txt: No such file or directory; see to it and run again")
 
 
 def test_a_signal_after_the_end_changes_nothing():
-    code = "import os, signal; from utils.files import run; run(lambda: None)\n"
+    code = "import os, signal; from utils.command import run; run(lambda: None)\n"
     code += (
         "for name in ('SIGINT', 'SIGTERM', 'SIGHUP'): signal.raise_signal(getattr(signal, name))"
     )
@@ -366,7 +363,7 @@ def run_in_shell(code, redirection, **environment):
 
 @pytest.mark.parametrize("readers", ["| head -1", "2>&1 | head -1"])
 def test_a_script_whose_reader_has_gone_ends_in_a_line_at_most(readers):
-    code = "from utils.files import run\n"
+    code = "from utils.command import run\n"
     code += "run(lambda: [print(number, flush=True) for number in range(100_000)])"
     done = run_in_shell(code, f"{readers}; exit ${{PIPESTATUS[0]}}")
     assert (done.returncode, done.stdout) == (141, "0\n")
@@ -375,7 +372,7 @@ def test_a_script_whose_reader_has_gone_ends_in_a_line_at_most(readers):
 
 
 def test_a_reader_that_has_gone_is_no_full_disk(tmp_path):
-    code = "from utils.files import replace_files, run\n"
+    code = "from utils.files import replace_files; from utils.command import run\n"
     code += f"def main():\n with replace_files({str(tmp_path / 'data')!r}, ['mark']) as part:\n"
     code += "  [print(number, flush=True) for number in range(100_000)]\n"
     code += "run(main)"
@@ -390,7 +387,7 @@ def test_a_reader_that_has_gone_is_no_full_disk(tmp_path):
     [(">&-", "", "warned\n"), ("2>&-", "said\n", ""), ("<&- >&- 2>&-", "", "")],
 )
 def test_what_a_caller_has_closed_takes_no_file_and_stops_nothing(closed, output, errors, tmp_path):
-    code = "import sys; from utils.files import Progress, hold_back_stderr, run\n"
+    code = "import sys; from utils.command import Progress, hold_back_stderr, run\n"
     code += f"def main():\n with open({str(tmp_path / 'file')!r}, 'w') as file:\n"
     code += "  with hold_back_stderr(): print(Progress('x', 1).terminal, file=sys.stderr)\n"
     code += "  print('said'); print('warned', file=sys.stderr); file.write('whole')\n"
@@ -401,14 +398,14 @@ def test_what_a_caller_has_closed_takes_no_file_and_stops_nothing(closed, output
 
 
 def test_a_name_that_the_terminal_cannot_show_is_escaped():
-    code = "from utils.files import run\nrun(lambda: print('d\\udce4 息'))"
+    code = "from utils.command import run\nrun(lambda: print('d\\udce4 息'))"
     for encoding, shown in (("utf-8", "d\\udce4 息"), ("ascii", "d\\udce4 \\u606f")):
         done = run_in_shell(code, "", PYTHONIOENCODING=encoding)
         assert (done.returncode, done.stdout.strip(), done.stderr) == (0, shown, "")
 
 
 def test_output_that_finds_no_room_at_the_end_is_told_of():
-    code = "from utils.files import run\nrun(lambda: print('said'))"
+    code = "from utils.command import run\nrun(lambda: print('said'))"
     done = run_in_shell(code, ">/dev/full", PYTHONUNBUFFERED="")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
@@ -465,7 +462,7 @@ def test_a_message_stands_on_a_line_of_its_own_in_a_terminal(count):
     import pty
 
     code = f"""
-from utils.files import InputError, Progress, run
+from utils.command import InputError, Progress, run
 def main():
     progress = Progress("pairs", 10)
     progress.shown = -1

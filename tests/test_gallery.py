@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from test_cases import DrawnPictures, make_pictures
-from utils.cases import pack_predictions
-from utils.gallery import SIZE_NAMES, gallery_names, save_gallery, size_group
+from utils.reporting.gallery import SIZE_NAMES, gallery_names, save_gallery, size_group
+from utils.reporting.plots import FIGURES
 from utils.results import SCORES, Results
-from utils.score_figures import FIGURES
+from utils.scoring.scored import pack_predictions
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import math
 import pytest
 
 from shell import full_disk, make_rows
-from utils import history
-from utils.files import InputError
+from utils.command import InputError
+from utils.training import history
 
 
 def test_the_history_comes_back_as_it_was_written(tmp_path):

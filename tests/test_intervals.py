@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from utils import intervals
-from utils.intervals import Metric
+from utils.scoring import intervals
+from utils.scoring.intervals import Metric
 
 
 def mean_interval(values, groups):

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from shell import save_data_set, save_folds, save_splits
-from utils.checkpoints import Networks
-from utils.dataset import SPLIT_COLUMNS
-from utils.demo import draw_demo_pair
-from utils.files import InputError, parallel
-from utils.labelled import FoldPictures, PreparedPictures, SourcePictures
-from utils.pictures import DECODERS, MaskConvention, reduce_pair
-from utils.sources import Source
+from utils.command import InputError, parallel
+from utils.data.dataset import SPLIT_COLUMNS
+from utils.data.demo import draw_demo_pair
+from utils.data.pictures import DECODERS, MaskConvention, reduce_pair
+from utils.data.sources import Source
+from utils.prediction.networks import Networks
+from utils.scoring.labelled import FoldPictures, PreparedPictures, SourcePictures
 
 NAMES = [f"demo_{number:03d}" for number in range(5)]
 
@@ -261,7 +261,7 @@ def test_no_more_than_a_batch_is_decoded_ahead(tmp_path):
 
 
 def test_a_batch_ends_when_its_masks_have_enough_pixels(tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.labelled.MASK_PIXELS", 40 * 40 * 2 * DECODERS)
+    monkeypatch.setattr("utils.scoring.labelled.MASK_PIXELS", 40 * 40 * 2 * DECODERS)
 
     def decode(name):
         return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from utils.muon import GramMuon
+from utils.training.muon import GramMuon
 
 
 @pytest.mark.parametrize("shape", [(27, 16), (2304, 256), (16, 144), (256, 64)], ids=str)

@@ -15,8 +15,8 @@ from PIL import Image  # which comes with Matplotlib
 
 from shell import ROOT, read_picture
 from utils import MAX_PIXELS
-from utils.files import InputError
-from utils.pictures import (
+from utils.command import InputError
+from utils.data.pictures import (
     MaskConvention,
     binary_mask,
     border_fraction,
@@ -454,8 +454,8 @@ def test_no_script_loads_opencv_before_the_limit_is_set(script, tmp_path):
     (tmp_path / "a.png").write_bytes(png(20_000, 20_000, 2, np.zeros(9, np.uint8)))
     code = f"""
 import resource, sys, {script}
-from utils.files import InputError
-from utils.pictures import cv2, decode_image, read_bytes
+from utils.command import InputError
+from utils.data.pictures import cv2, decode_image, read_bytes
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     decode_image(read_bytes(sys.argv[1]), sys.argv[1], cv2.IMREAD_COLOR_RGB)

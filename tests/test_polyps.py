@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from utils import polyps
-from utils.intervals import describe, rate_extremes, share_extremes
+from utils.scoring import polyps
+from utils.scoring.intervals import describe, rate_extremes, share_extremes
 
 
 def draw(*boxes, size=40):

@@ -16,24 +16,45 @@ SCRIPTS = {
     "train": {"model", "utils"},
     "evaluation": {"model", "utils"},
 }
-ROOMS = sorted(f"utils/{path.stem}" for path in (ROOT / "utils").glob("*.py"))
+# The rooms of utils/, and those that each may use; "" is the ground floor, the files beside them
+FLOORS = {
+    "": [],
+    "data": [""],
+    "training": ["", "data"],
+    "prediction": ["", "data"],
+    "scoring": ["", "data", "prediction"],
+    "reporting": ["", "data", "prediction", "scoring"],
+}
+ROOMS = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / "utils").rglob("*.py")
+)
 
 
-def imports_of(module):
-    """Return what a module imports; for model.py, but for what it does when it is run."""
+def imported_modules(module):
+    """Yield the whole names that a module imports; for model.py, but for what it does when run."""
     tree = ast.parse((ROOT / f"{module}.py").read_text())
     if module == "model":
         command = [
             n for n in tree.body if isinstance(n, ast.If) or getattr(n, "name", "") == "main"
         ]
         tree.body = [node for node in tree.body if node not in command]
-    found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {name.name.split(".")[0] for name in node.names}
+            yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module.split(".")[0])
-    return {name for name in found if name not in sys.stdlib_module_names}
+            yield node.module
+
+
+def imports_of(module):
+    """Return the packages that a module imports, but for Python's own."""
+    packages = {name.split(".")[0] for name in imported_modules(module)}
+    return packages - set(sys.stdlib_module_names)
+
+
+def floor_of(module):
+    """Return the room of a module of the project, such as "data" for utils/data/pictures."""
+    parts = module.replace("/", ".").split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else ""
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -42,8 +63,10 @@ def test_scripts_import_the_six_packages_and_downwards_only(script):
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_the_six_packages_and_each_other_only(room):
+def test_rooms_import_the_six_packages_and_downwards_only(room):
     assert imports_of(room) - PACKAGES <= {"utils"}
+    floors = {floor_of(name) for name in imported_modules(room) if name.startswith("utils")}
+    assert floors <= {floor_of(room), *FLOORS[floor_of(room)]}
 
 
 def test_the_checks_of_the_readme_are_those_of_ci():

@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from utils import report
-from utils.checkpoints import Networks
-from utils.failures import PROPERTIES
-from utils.intervals import describe, difference
-from utils.labelled import Batch
-from utils.metrics import confusion_counts, image_scores, pooled_scores
-from utils.scoring import Scored
+from utils.prediction.networks import Networks
+from utils.reporting import report
+from utils.scoring.intervals import describe, difference
+from utils.scoring.labelled import Batch
+from utils.scoring.pixels import confusion_counts, image_scores, pooled_scores
+from utils.scoring.properties import PROPERTIES
+from utils.scoring.scored import Scored
 
 NAMES = ["mean_iou", "accuracy", "precision", "recall", "f1", "polyp_iou"]
 NAMES += ["image_dice", "image_iou"]

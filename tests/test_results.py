@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shell import no_rights
-from utils.files import InputError
+from utils.command import InputError
 from utils.results import LIST, Results
 
 

@@ -8,8 +8,8 @@ import pytest
 
 import robustness
 from shell import ROOT
-from utils.demo import draw_demo_pair
-from utils.pictures import reduce_pair
+from utils.data.demo import draw_demo_pair
+from utils.data.pictures import reduce_pair
 
 
 @pytest.mark.parametrize("name", robustness.CHANGES)

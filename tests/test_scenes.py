@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from utils import scenes
-from utils.dataset import SPLITS
-from utils.demo import draw_demo_pair
-from utils.files import InputError
+from utils.command import InputError
+from utils.data import scenes
+from utils.data.dataset import SPLITS
+from utils.data.demo import draw_demo_pair
 
 
 def split_scenes(groups, fractions, fold_count=5, parts=10, seed=42, test_fold=0):

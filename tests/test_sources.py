@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-import utils.sources
+import utils.data.sources
 from shell import ROOT, make_pair, zip_folders
-from utils.files import InputError
-from utils.pictures import MAX_BYTES, MaskConvention
-from utils.sources import (
+from utils.command import InputError
+from utils.data.pictures import MAX_BYTES, MaskConvention
+from utils.data.sources import (
     add_mask_arguments,
     archive_source,
     folder_source,
@@ -213,8 +213,8 @@ def test_names_that_point_outside_or_are_of_another_encoding_write_nothing(name,
 BOMB = """
 import resource, struct, sys, zipfile
 import data_preprocessing
-from utils.files import InputError
-from utils.sources import archive_source
+from utils.command import InputError
+from utils.data.sources import archive_source
 
 path = sys.argv[1]
 with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -339,6 +339,6 @@ def test_the_bounds_can_be_met(folders, tmp_path, monkeypatch):
     path = zip_folders(folders, tmp_path / "pairs.zip")
     with zipfile.ZipFile(path) as archive:
         sizes = [max(entry.file_size, entry.compress_size) for entry in archive.infolist()]
-    monkeypatch.setattr(utils.pictures, "MAX_BYTES", max(sizes))
-    monkeypatch.setattr(utils.sources, "MAX_DIRECTORY", max(sizes))
+    monkeypatch.setattr(utils.data.pictures, "MAX_BYTES", max(sizes))
+    monkeypatch.setattr(utils.data.sources, "MAX_DIRECTORY", max(sizes))
     assert len(read_all(archive_source(path))) == 20

@@ -11,10 +11,10 @@ import pytest
 import train
 from model import SYMMETRIES, build_unet, dice_loss, load_unet
 from shell import array_split, full_disk, make_rows
-from utils.augmentation import Pairs
-from utils.backups import backups, save_backup
+from utils.command import InputError
 from utils.devices import make_strategy
-from utils.files import InputError
+from utils.training.augmentation import Pairs
+from utils.training.backups import backups, save_backup
 
 SETTINGS = {
     "from": None,

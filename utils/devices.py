@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.files import hold_back_stderr
+from utils.command import hold_back_stderr
 
 
 def start_tensorflow():

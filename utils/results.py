@@ -5,13 +5,12 @@ import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
+from utils.command import InputError, in_all
 from utils.files import (
     PART,
-    InputError,
     cannot_write,
     check_places,
     file_sha256,
-    in_all,
     lock_folder,
     read_file,
     write_beside,

@@ -1,0 +1,249 @@
+"""The command line: errors in a line, interruptions, progress, threads, constants checked."""
+
+import argparse
+import errno
+import math
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from numbers import Integral, Real
+from pathlib import Path
+
+import cv2
+
+
+class InputError(Exception):
+    """A mistake that the user can mend; its text is one line that names it and says how."""
+
+
+def run(main, interrupted="interrupted"):
+    """Run a script's `main`; a user's mistake ends it with one line on stderr and status 2.
+
+    interrupted: what to say when SIGINT (Ctrl-C), SIGTERM or SIGHUP (a terminal that closes) stops
+    it, which ends it with status 130, 143 or 129, and leaves nothing half-made behind. Under nohup
+    it goes on. Where who reads its output has gone (`| head`), the status is 141. An OSError that
+    gets here is the user's to mend too.
+    """
+    open_closed_streams()
+    stops, caught = [], []
+
+    def stop(number, _):
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    def lost(unraisable):  # what a callback of Python's own meets, such as a weakref's, is lost
+        if unraisable.exc_type is not KeyboardInterrupt:
+            sys.__unraisablehook__(unraisable)
+        else:
+            threading.Timer(0.1, os.kill, (os.getpid(), stops[-1])).start()
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+            caught.append(number)
+    message, sys.unraisablehook = None, lost
+    try:
+        main()
+        sys.stdout.flush()  # at its own end Python would say nothing of a full disk, or a traceback
+    except InputError as error:
+        message, status = error, 2
+    except BrokenPipeError:
+        message, status = "stopped, for nobody reads its output any more", 141  # SIGPIPE
+        give_up_stdout()
+    except OSError as error:
+        unnamed = error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG)
+        place = error.filename or ("standard output" if unnamed else "the system")
+        if place == "standard output":
+            give_up_stdout()
+        message, status = f"{place}: {error.strerror or error}; see to it and run again", 2
+    except (KeyboardInterrupt, Exception):
+        if not stops:
+            raise
+        message, status = interrupted, 128 + stops[-1]  # a library may have made an error of it
+    finally:  # there is nothing left to stop
+        for number in caught:
+            signal.signal(number, signal.SIG_IGN)
+        sys.unraisablehook = sys.__unraisablehook__
+    if message:
+        sys.exit(fail(message, status))
+
+
+def give_up_stdout():
+    """Send to nowhere what Python still wants to write there when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def open_closed_streams():
+    """Send to nowhere what a caller has closed (`2>&-`): a file would get its number otherwise.
+
+    What the terminal's encoding has no letters for, such as a name that is no UTF-8, is escaped.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def fail(message, status):
+    """Print one line that names the script, and return the exit status."""
+    with suppress(OSError):  # `2>&1 | head`, or a terminal that has gone: the status alone tells
+        if Progress.shown_last:
+            Progress.shown_last.end()
+        print(f"{Path(sys.argv[0]).name}: {one_line(message)}", file=sys.stderr)
+    return status
+
+
+def named_path(text):
+    """Return a path of the command line as it is: an argparse type that refuses an empty one."""
+    if not text:  # "$FOLDER" where that is not set
+        raise argparse.ArgumentTypeError("is empty; name a file or a folder")
+    return text
+
+
+def in_all(count):
+    """Return what is said beside the first of `count` files, where there are more."""
+    return f" ({count:,} such files in all)" if count > 1 else ""
+
+
+def one_line(text):
+    """Return a text with its line breaks and control characters escaped: files' names hold any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+@contextmanager
+def hold_back_stderr():
+    """Keep what is written to stderr meanwhile, by C++ too, to oneself; show it if the block fails.
+
+    Yields a function that returns what has been held back, as bytes, to call while no thread
+    writes more. An InputError and an interruption by the user are no failure.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+
+        def read():
+            held_back.seek(0)
+            return held_back.read()
+
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield read
+        except InputError:
+            raise
+        except Exception:
+            os.write(stderr, read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+@contextmanager
+def input_errors():
+    """Let a ValueError of model.py, which knows nothing of the project, become an InputError."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+class Progress:
+    """A line that counts up to `total`: rewritten in a terminal, printed now and then in a log.
+
+    A total that nobody knows is math.inf.
+    """
+
+    shown_last = None  # the last of all whose line stands in the terminal
+
+    def __init__(self, label, total):
+        self.label, self.total, self.done = one_line(label), total, 0
+        self.of = f" of {total:,}" if total < math.inf else ""
+        self.open = False  # whether the terminal's line has no end yet
+        self.start = self.shown = time.monotonic()
+        self.terminal = sys.stdout.isatty()
+
+    def advance(self, amount=1):
+        """Count `amount` more; show it if the last showing is a while ago.
+
+        A terminal shows the end, too.
+        """
+        self.done += amount
+        now, last = time.monotonic(), self.done - amount < self.total <= self.done
+        if now - self.shown >= (0.1 if self.terminal else 2) or (last and self.terminal):
+            self.shown = now
+            text = f"{self.label}: {self.done:,}{self.of}, {now - self.start:.0f} s"
+            if self.terminal:
+                print(f"\r{text}", end="\n" if last else "", flush=True)
+                self.open, Progress.shown_last = not last, self
+            else:
+                print(text, flush=True)
+
+    def end(self):
+        """End the line, before another is printed, or where there was less than announced."""
+        if self.open:
+            print(flush=True)
+            self.open = False
+
+
+def parallel(function, items, threads=None):
+    """Yield `function(item)` for each item, in order; all cores, or `threads`, work on it."""
+    cv2.setNumThreads(1)  # OpenCV frees the interpreter's lock; its own threads would only collide
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        yield from pool.map(function, items)
+
+
+def check_whole(name, value, file, least, most=None, multiple_of=1):
+    """Raise InputError unless `value` is a whole number in its range.
+
+    name: the constant's; file: the script in which it is edited; least, most: both allowed, no
+    `most` for no upper end. True and False are no numbers.
+    """
+    kind = "a whole number" if multiple_of == 1 else f"a multiple of {multiple_of}"
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
+    fits = fits and least <= value and (most is None or value <= most) and not value % multiple_of
+    if not fits:
+        ends = f"from {least:,} on" if most is None else f"from {least:,} to {most:,}"
+        raise constant_error(name, value, file, f"{kind} {ends}")
+
+
+def check_number(name, value, file, *, least=None, most=None, above=None, below=None):
+    """Raise InputError unless `value` is a finite number, whole or not, in its range.
+
+    name: the constant's; file: the script in which it is edited; least, most: ends that are
+    allowed; above, below: ends that are not. True and False are no numbers.
+    """
+    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    ends = []
+    for word, end, holds in (
+        ("at least", least, lambda: value >= least),
+        ("above", above, lambda: value > above),
+        ("at most", most, lambda: value <= most),
+        ("below", below, lambda: value < below),
+    ):
+        if end is not None:
+            ends.append(f"{word} {end:,}")
+            fits = fits and holds()
+    if not fits:
+        raise constant_error(name, value, file, " ".join(["a number", " and ".join(ends)]).rstrip())
+
+
+def check_choice(name, value, file, choices):
+    """Raise InputError unless `value` is one of `choices`; name, file: as in `check_whole`."""
+    if value not in choices:
+        raise constant_error(name, value, file, f"one of {', '.join(map(repr, choices))}")
+
+
+def constant_error(name, value, file, wanted):
+    """Return the InputError for a constant that is not what is `wanted`."""
+    return InputError(f"{name} = {value!r}: must be {wanted}; edit it in {file}")

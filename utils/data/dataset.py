@@ -1,0 +1,232 @@
+"""Reading a prepared data set: its rows from disk, its splits, its summary."""
+
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.command import InputError
+from utils.files import PART, file_sha256, read_file, read_whole, reading
+
+SPLITS = ("train", "validation", "test")
+SPLIT_COLUMNS = ["name", "group", "split", "fold"]
+PREPARE = "prepare the data set again"
+FILES = ("images.npy", "masks.npy", "splits.csv", "preview.png", "dataset.json")
+
+
+def prepare_again(path, problem):
+    """Return the InputError for a file of a prepared data set."""
+    return InputError(f"{path}: {problem}; {PREPARE}")
+
+
+class Rows:
+    """Chosen rows of an .npy file of uint8, read when they are indexed.
+
+    Nothing stays in the process's memory: a data set larger than it can be trained on. Raises
+    InputError for a file that is damaged or ends too early, and for a value above `most` where it
+    is read. whole_shape: of all the file's rows.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, path, rows, most=255):
+        self.path, self.rows, self.most = Path(path), np.asarray(rows, int), most
+        with reading(self.path, PREPARE), open(self.path, "rb") as file:
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError
+            self.whole_shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+            self.begin = file.tell()  # of the first row in the file, in bytes
+            held = file.seek(0, os.SEEK_END) - self.begin
+        if dtype != self.dtype or by_columns:
+            raise prepare_again(self.path, f"holds {dtype} instead of uint8 row by row")
+        if held < math.prod(self.whole_shape):
+            raise prepare_again(self.path, "is cut off")
+        self.shape = (len(self.rows), *self.whole_shape[1:])
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, positions):
+        # Not through a memory map: mapping and unmapping makes threads wait for each other
+        rows = self.rows[positions]
+        result = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
+        with reading(self.path, PREPARE), open(self.path, "rb", buffering=0) as file:
+            for number, row in zip(rows.flat, result.reshape(-1, *self.shape[1:]), strict=True):
+                file.seek(self.begin + int(number) * row.nbytes)
+                if file.readinto(row) < row.nbytes:
+                    raise prepare_again(self.path, "is cut off")
+        if result.max(initial=0) > self.most:
+            raise prepare_again(self.path, f"holds values above {self.most}")
+        return result
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+class Split(NamedTuple):
+    """One split of the prepared data set, in the order of its names.
+
+    images: (n, size, size, 3) uint8, RGB; masks: (n, size, size, 1) uint8, 0 or 1; both read from
+    disk when indexed. names: n strings. groups: (n,) int, the same for frames of the same scene.
+    """
+
+    images: Rows
+    masks: Rows
+    names: list
+    groups: np.ndarray
+
+
+def read_splits(path, names):
+    """Read groups, splits and folds for `names` from a CSV file with SPLIT_COLUMNS.
+
+    Returns (n,) int groups, (n,) str splits, (n,) int folds, in the order of `names`.
+    Raises InputError for a malformed file, for unknown, missing or doubled names, for an empty
+    split and for a group that stands in two splits.
+    """
+    rows, split_of_group = {}, {}
+    for number, (name, group, split, fold) in read_lines(path):
+        if name in rows:
+            raise InputError(f"{path}, line {number}: {name!r} stands there twice")
+        if split not in SPLITS:
+            raise InputError(f"{path}, line {number}: split {split!r} is none of {SPLITS}")
+        try:
+            rows[name] = np.int64(int(group)), split, np.int64(int(fold))
+        except (ValueError, OverflowError):
+            raise InputError(f"{path}, line {number}: group and fold must be numbers") from None
+        if split_of_group.setdefault(rows[name][0], split) != split:
+            raise InputError(f"{path}, line {number}: group {rows[name][0]} stands in two splits")
+    for these, those, problem in ((names, rows, "is missing"), (rows, names, "is unknown")):
+        odd = sorted(set(these) - set(those))
+        if odd:
+            raise InputError(f"{path}: {odd[0]!r} {problem} ({len(odd)} such names in all)")
+    for split in SPLITS:
+        if split not in split_of_group.values():
+            raise InputError(f"{path}: no pair is in the split {split}")
+    groups, split, folds = zip(*(rows[name] for name in names), strict=True)
+    return np.array(groups), np.array(split, object), np.array(folds)
+
+
+def tested_fold(split, folds):
+    """Return the fold that is the test split, an int; None if no single and whole one is.
+
+    split: (n,) str; folds: (n,) int.
+    """
+    tested = np.unique(folds[split == "test"])
+    whole = len(tested) == 1 and np.array_equal(folds == tested[0], split == "test")
+    return int(tested[0]) if whole else None
+
+
+def check_folds(path, groups, folds, fold):
+    """Raise InputError unless a splits file holds `fold`, and parts no group between folds.
+
+    groups, folds: (n,) int, as `read_splits` returns them.
+    """
+    held = np.unique(folds)
+    if fold not in held:
+        some = ", ".join(map(str, held if len(held) <= 10 else [*held[:8], "...", held[-1]]))
+        raise InputError(f"--fold {fold}: {path} holds the folds {some} only")
+    for group in np.unique(groups):
+        its = np.unique(folds[groups == group])
+        if len(its) > 1:
+            raise InputError(f"{path}: group {group} stands in the folds {its[0]} and {its[1]}")
+
+
+def read_lines(path):
+    """Return the lines of a splits file below its first: number and a list of four strings.
+
+    Raises InputError if it cannot be read, and for a line of more or fewer values.
+    """
+    try:
+        text = read_file(path).decode("utf-8-sig")  # Excel begins with a mark
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, None)
+        lines = [(reader.line_num, line) for line in reader if line]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: no CSV file in UTF-8 ({error})") from error
+    if header != SPLIT_COLUMNS:
+        raise InputError(f"{path}: its first line must be {','.join(SPLIT_COLUMNS)}")
+    for number, line in lines:
+        if len(line) != len(SPLIT_COLUMNS):
+            raise InputError(f"{path}, line {number}: has {len(line)} values instead of 4")
+    return lines
+
+
+def names_in(path):
+    """Return the set of names in a splits file; raises InputError if it cannot be read."""
+    return {name for _, (name, *_) in read_lines(path)}
+
+
+def load_split(split, data_dir):
+    """Return one Split, "train", "validation" or "test", of a prepared data set; "all" is of all.
+
+    Raises InputError if the folder holds no data set, a file of it is damaged or does not fit the
+    others, its splits.csv was edited, or the split is unknown.
+    """
+    if split not in (*SPLITS, "all"):
+        raise InputError(f"split {split!r}: none of {', '.join(SPLITS)}, all")
+    summary = load_summary(data_dir)
+    size = summary["image_size"]
+    folder = Path(data_dir)
+    path = folder / "splits.csv"
+    if not path.exists():
+        raise prepare_again(path, "is missing")
+    try:
+        names = [name for _, (name, *_) in read_lines(path)]
+        groups, split_of_row, _ = read_splits(path, names)
+    except InputError as error:
+        raise InputError(f"{error}; {PREPARE}") from error
+    if file_sha256(path) != summary["splits_sha256"]:  # its lines are those of the arrays' rows
+        raise InputError(
+            f"{path}: was edited since the data set was prepared; {PREPARE}, with --splits FILE for"
+            " a split of your own"
+        )
+    rows = np.flatnonzero((split_of_row == split) | (split == "all"))
+    arrays = []
+    for name, channels, most in (("images.npy", 3, 255), ("masks.npy", 1, 1)):
+        array, shape = Rows(folder / name, rows, most), (len(names), size, size, channels)
+        if array.whole_shape != shape:
+            raise prepare_again(array.path, f"is of shape {array.whole_shape}, not {shape}")
+        arrays.append(array)
+    return Split(*arrays, [names[row] for row in rows], groups[rows])
+
+
+def check_unchanged(data_dir, sha256, way_out="run the same command again"):
+    """Raise InputError if a data set has been prepared anew since its `sha256` was read.
+
+    Its rows are read from disk as they are needed, and would come from both. way_out: what that
+    line says to do then.
+    """
+    if load_summary(data_dir)["sha256"] != sha256:
+        raise InputError(f"{data_dir}: was prepared anew while it was read; {way_out}")
+
+
+def load_summary(data_dir):
+    """Return dataset.json of a prepared data set, a dictionary.
+
+    Raises InputError where there is none, or it is damaged.
+    """
+    path = Path(data_dir) / "dataset.json"
+    if not path.exists() and path.with_name(PART).is_dir():
+        raise InputError(
+            f"{data_dir}: the data set is unfinished; run data_preprocessing.py again as before"
+        )
+    if not path.exists():
+        raise InputError(
+            f"{data_dir}: no data set there yet; run python data_preprocessing.py (or with --demo)"
+        )
+    with reading(path, PREPARE):
+        summary = json.loads(read_whole(path))
+        size, pairs, fractions = (summary[key] for key in ("image_size", "pairs", "polyp_fraction"))
+        texts = (summary[key] for key in ("source", "sha256", "splits_sha256"))
+        whole = all(isinstance(text, str) for text in texts)
+        if not (whole and isinstance(size, int) and size > 0):
+            raise ValueError
+        for split in SPLITS:
+            if not (isinstance(pairs[split], int) and 0 <= fractions[split] <= 1):
+                raise ValueError
+    return summary

@@ -1,0 +1,268 @@
+"""Scenes: which pictures show the same one, and splits that part none.
+
+Two pictures show the same scene if local features of both agree on one shift, rotation and scale.
+"""
+
+from itertools import combinations
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from utils.command import InputError, Progress, parallel
+
+MATCHING_SIDE = 400  # pixels of the longer side
+MAX_KEYPOINTS = 300  # of a picture
+NEIGHBOURS = 40  # pictures that each is compared with
+FIT_TOLERANCE = 3  # pixels at MATCHING_SIDE by which a keypoint of a fitted transform may be off
+
+
+class Features(NamedTuple):
+    """A picture's SIFT features.
+
+    keypoints: (n, 4) float32 of x, y, size in pixels and angle in degrees; descriptors: (n, 128)
+    uint8.
+    """
+
+    keypoints: np.ndarray
+    descriptors: np.ndarray
+
+
+def sift_features(picture):
+    """Return the strongest SIFT features (Lowe 2004) of a picture, for `group_scenes`.
+
+    picture: (height, width, 3) uint8, RGB. Features on the dark border, on burnt-in text and on
+    the lamp's reflections are left out: they are alike in pictures that show different things.
+    """
+    picture = cv2.resize(picture, matching_size(picture.shape), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    sift = cv2.SIFT_create(contrastThreshold=0.015)  # the default, 0.04, finds too little on mucosa
+    found = sift.detect(grey, tissue(picture))
+    found = sorted(found, key=lambda point: (-point.response, point.pt, point.angle))[
+        :MAX_KEYPOINTS
+    ]
+    if not found:
+        return Features(np.zeros((0, 4), np.float32), np.zeros((0, 128), np.uint8))
+    found, descriptors = sift.compute(grey, found)
+    keypoints = np.array([(*point.pt, point.size, point.angle) for point in found], np.float32)
+    return Features(keypoints, descriptors.astype(np.uint8))  # they are whole numbers up to 255
+
+
+def matching_size(shape):
+    """Return the width and height at which a picture of `shape`, height first, is matched."""
+    scale = MATCHING_SIDE / max(shape[:2])
+    return [max(1, round(length * scale)) for length in shape[1::-1]]
+
+
+def tissue(picture):
+    """Return (height, width) uint8: 0 on border, burnt-in text and reflections, 255 elsewhere."""
+    bright = (picture.max(axis=2) > 30).astype(np.uint8)
+    bright = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    frame = {"borderType": cv2.BORDER_CONSTANT, "borderValue": 0}
+    inside = cv2.erode(bright, np.ones((21, 21), np.uint8), **frame)
+    whiteness = picture.min(axis=2)
+    spots = cv2.morphologyEx(whiteness, cv2.MORPH_TOPHAT, np.ones((15, 15), np.uint8))
+    glare = ((spots > 45) | (whiteness > 235)).astype(np.uint8)
+    return 255 * inside * (1 - cv2.dilate(glare, np.ones((9, 9), np.uint8)))
+
+
+def group_scenes(features, min_inliers):
+    """Return (n,) int groups, in the order of their first pictures, for n pictures' Features.
+
+    Two pictures belong together if at least `min_inliers` of their keypoints agree on one
+    shift, rotation and scale; whatever hangs together by such pairs is one group.
+    """
+    groups = np.arange(len(features))
+    for first, second, _ in scene_pairs(features, min_inliers):
+        low, high = sorted((groups[first], groups[second]))
+        groups[groups == high] = low
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def scene_pairs(features, min_inliers):
+    """Return the pairs of rows with at least `min_inliers` keypoints that agree, and their count.
+
+    features: n pictures' Features. Returns sorted tuples of three ints.
+    """
+    pairs, found = candidate_pairs(features), []
+    progress = Progress("looking for frames of the same scene, pairs", len(pairs))
+    counts = parallel(lambda pair: count_inliers(*(features[row] for row in pair)), pairs)
+    for (first, second), count in zip(pairs, counts, strict=True):
+        if count >= min_inliers:
+            found.append((first, second, count))
+        progress.advance()
+    return found
+
+
+def candidate_pairs(features):
+    """Return the sorted pairs of rows of pictures that look alike: each with its NEIGHBOURS.
+
+    Alike by VLAD (Jegou et al. 2010): how a picture's features lie around a few visual words. Where
+    the pictures, or their features, are too few for that, all pairs are returned.
+    """
+    # Here, since it takes a second to import, which no refusal should wait for
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import normalize
+
+    words = 32
+    sample = [item.descriptors[::8] for item in features]
+    if len(features) <= NEIGHBOURS + 1 or sum(map(len, sample)) < words:
+        return list(combinations([row for row, some in enumerate(sample) if len(some)], 2))
+    sample = np.concatenate(list(map(root_sift, sample)))
+    centers = MiniBatchKMeans(words, batch_size=4096, max_iter=20, n_init=1, random_state=0)
+    centers = centers.fit(sample).cluster_centers_
+    signatures = np.zeros((len(features), words, 128), np.float32)
+    for signature, item in zip(signatures, features, strict=True):
+        descriptors = root_sift(item.descriptors)
+        nearest = np.argmax(2 * descriptors @ centers.T - (centers**2).sum(axis=1), axis=1)
+        np.add.at(signature, nearest, descriptors - centers[nearest])
+    signatures = normalize(normalize(signatures.reshape(-1, 128)).reshape(len(features), -1))
+    neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(signatures)
+    found = neighbours.kneighbors(return_distance=False)
+    return sorted({(min(i, j), max(i, j)) for i, row in enumerate(found.tolist()) for j in row})
+
+
+def root_sift(descriptors):
+    """Return (n, 128) float32 of unit length (RootSIFT, Arandjelovic and Zisserman 2012)."""
+    descriptors = descriptors.astype(np.float32)
+    return np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1))
+
+
+def count_inliers(first, second):
+    """Return how many matched keypoints of two pictures agree on one shift, rotation and scale."""
+    cells = (
+        {(x // 4, y // 4) for x, y in points[:, :2]} for points in agreeing_keypoints(first, second)
+    )
+    return min(map(len, cells))  # several keypoints of one spot count once
+
+
+def agreeing_keypoints(first, second):
+    """Return the keypoints of two pictures' Features that agree on one shift, rotation and scale.
+
+    Each matched pair of keypoints alone proposes such a transform, by its places, sizes and angles;
+    the proposal that most others agree with wins. Nothing is drawn at random. Returns two arrays,
+    (k, 4) float32 as in Features: row by row the same spot in the first and in the second picture.
+    """
+    rows, columns = match_descriptors(first.descriptors, second.descriptors)
+    start, end = first.keypoints[rows], second.keypoints[columns]
+    if not len(rows):
+        return start, end
+    scale, turn = end[:, 2] / start[:, 2], np.deg2rad(end[:, 3] - start[:, 3])
+    here, there = start[:, 0] + 1j * start[:, 1], end[:, 0] + 1j * end[:, 1]
+    transform = (scale * np.exp(1j * turn))[:, None]
+    expected = there[:, None] + transform * (here - here[:, None])
+    inliers = np.abs(expected - there) < 16 * np.maximum(1, np.sqrt(scale))[:, None]  # pixels
+    inliers &= np.abs(np.log2(scale / scale[:, None])) < 0.5
+    inliers &= np.cos(turn - turn[:, None]) > np.cos(np.deg2rad(25))
+    inliers &= (np.abs(np.log(scale)) < np.log(3))[:, None]
+    best = inliers[np.argmax(inliers.sum(axis=1))]
+    return start[best], end[best]
+
+
+def fit_similarity(first, second, first_shape, second_shape):
+    """Return the shift, rotation and scale that lay the second picture onto the first.
+
+    first, second: the pictures' Features; the shapes, height first, are those of the pictures
+    before they were reduced for matching. Returns (2, 3) float for `cv2.warpAffine`, in pixels of
+    both as they are, or None if too few keypoints agree: RANSAC among the agreeing keypoints, which
+    are pixels apart in a scene that has moved, then least squares.
+    """
+    places = [
+        (points[:, :2] + 0.5) * np.divide(shape[1::-1], matching_size(shape)) - 0.5
+        for points, shape in zip(
+            agreeing_keypoints(first, second), (first_shape, second_shape), strict=True
+        )
+    ]
+    if len(places[0]) < 2:
+        return None
+    tolerance = FIT_TOLERANCE * max(first_shape[:2]) / MATCHING_SIDE
+    return cv2.estimateAffinePartial2D(places[1], places[0], ransacReprojThreshold=tolerance)[0]
+
+
+def match_descriptors(first, second):
+    """Return the rows of two descriptor arrays that are each other's nearest and stand out.
+
+    They stand out if the second nearest is clearly farther (Lowe's ratio test, 0.85).
+    """
+    if min(len(first), len(second)) < 2:
+        return np.zeros(0, int), np.zeros(0, int)
+    # By OpenCV, since this runs in threads: NumPy's BLAS would start its own in each of them, which
+    # wait for each other, thirty times as long where the processor is shared
+    products = root_sift(first), root_sift(second), 1, None, 0
+    similarity = cv2.gemm(*products, flags=cv2.GEMM_2_T)
+    rows, columns, back = np.arange(len(first)), similarity.argmax(1), similarity.argmax(0)
+    best = similarity[rows, columns]
+    similarity[rows, columns] = -1
+    stands_out = 1 - best < 0.85**2 * (1 - similarity.max(axis=1))  # squared distances, halved
+    rows = rows[stands_out & (back[columns] == rows)]
+    return rows, columns[rows]
+
+
+def fold_scenes(groups, polyp_fractions, fold_count, seed):
+    """Deal pairs into folds of about the same size without parting a group.
+
+    groups: (n,) int; polyp_fractions: (n,) float, 0 to 1, by which each fold gets its share of
+    small and large polyps. Returns (n,) int, 0 to fold_count - 1; fold 0, the test split unless
+    another is asked for, is the one nearest to its share.
+    Raises InputError for fewer groups than folds, or than the three splits.
+    """
+    groups = np.asarray(groups)
+    scenes, needed = len(np.unique(groups)), max(fold_count, 3)
+    if scenes < needed:
+        raise InputError(
+            f"{len(groups)} pairs of {scenes} scenes are too few to split;"
+            f" at least {needed} different scenes are needed"
+        )
+    return deal(groups, size_classes(polyp_fractions), fold_count, seed)
+
+
+def split_by_fold(groups, polyp_fractions, folds, test_fold, validation_parts, seed):
+    """Return (n,) str, "train", "validation" or "test", that part no group.
+
+    The pairs of fold `test_fold` are for testing, one of `validation_parts` parts of the rest for
+    validation. groups, folds: (n,) int, no group in two folds; polyp_fractions: (n,) float, 0 to 1.
+    Raises InputError if the rest are fewer than two scenes.
+    """
+    split = np.full(len(groups), "train", object)
+    split[folds == test_fold] = "test"
+    rest = np.flatnonzero(folds != test_fold)
+    scenes = len(np.unique(groups[rest]))
+    if scenes < 2:
+        raise InputError(
+            f"fold {test_fold} as the test split leaves too few scenes, {scenes}, to train and to"
+            " validate; at least 2 are needed"
+        )
+    sizes = size_classes(polyp_fractions)[rest]
+    parts = deal(groups[rest], sizes, min(validation_parts, scenes), seed)
+    split[rest[parts == 0]] = "validation"
+    return split
+
+
+def size_classes(polyp_fractions):
+    """Return (n,) int, up to 5 classes of as many polyps each, from small to large."""
+    classes = max(1, min(5, len(polyp_fractions) // 50))
+    bounds = np.quantile(polyp_fractions, np.arange(1, classes) / classes)
+    return np.digitize(polyp_fractions, bounds)
+
+
+def deal(groups, classes, count, seed):
+    """Return (n,) int, 0 to count - 1: parts that part no group and have their share of classes.
+
+    Part 0 is the one nearest to its share of pictures, and of groups if it has fewer, or the first
+    within a tenth: the splitter puts the largest groups into its first parts, and a test split
+    or a validation split of little else than one scene would say little.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # here: see `candidate_pairs`
+
+    if np.unique(classes, return_counts=True)[1].min() < count:  # which the splitter refuses
+        classes = np.zeros_like(classes)
+    parts = np.empty(len(groups), int)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    for part, (_, rows) in enumerate(splitter.split(groups, classes, groups)):
+        parts[rows] = part
+    pictures = np.bincount(parts)
+    scenes = np.array([len(np.unique(groups[parts == part])) for part in range(count)])
+    astray = np.abs(pictures / pictures.mean() - 1) + np.maximum(1 - scenes / scenes.mean(), 0)
+    nearest = np.argmin(np.maximum(astray, 1 / 10))
+    return np.where(parts == nearest, 0, np.where(parts == 0, nearest, parts))

@@ -1,0 +1,220 @@
+"""Checkpoints: the folders of networks to predict with, and the threshold stored in each."""
+
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.command import InputError
+from utils.files import file_sha256, read_whole, reading, write_beside
+
+THRESHOLDS_FILE = "thresholds.json"
+UNKNOWN = [{"data_source": None, "data_sha256": None}]  # what a network was trained on
+
+
+class Networks(NamedTuple):
+    """The networks of one prediction, whose probabilities are averaged.
+
+    folders: Paths, each with a unet.keras; configs: their config.json, dicts; weights: SHA-256 of
+    each unet.keras; threshold: a pixel is called polyp from this probability on; temperature: that
+    is stored with the network, None without one; scaled: whether the log-odds of the probabilities
+    are divided by it. by_fold: whether, instead of their mean, each predicts the pictures of its
+    own fold.
+    """
+
+    folders: list
+    configs: list
+    weights: list
+    threshold: float
+    temperature: float | None = None
+    scaled: bool = False
+    by_fold: bool = False
+
+
+def find_checkpoints(named, own, shipped):
+    """Return the folders of the networks to predict with, as Paths; each holds a unet.keras.
+
+    named: those that the user names, or None: then `own`, or as long as no network is there
+    `shipped`. Raises InputError for a folder that holds none or is named twice.
+    """
+    if named is None:
+        own_is_there = (Path(own) / "unet.keras").is_file()
+        if own_is_there or not (Path(shipped) / "unet.keras").is_file():
+            named = [own]
+        else:
+            print(f"{own}: no network of yours there yet; taking that in {shipped}")
+            return [Path(shipped)]
+    folders, seen = [Path(name) for name in named], set()
+    for folder in folders:
+        if folder.is_file():
+            raise InputError(
+                f"{folder}: is a file; networks are named by the folders that train.py left, and"
+                " pictures stand before them"
+            )
+        if not (folder / "unet.keras").is_file():
+            train = "python train.py"
+            if folder != Path(own):
+                train += f" --checkpoints {shlex.quote(str(folder))}"
+            if len(folders) > 1:
+                train += "; pictures stand before --checkpoints"
+            raise InputError(f"{folder / 'unet.keras'}: no trained model there yet; run {train}")
+        if folder.resolve() in seen:
+            raise InputError(f"{folder}: named twice; name each network once")
+        seen.add(folder.resolve())
+    return folders
+
+
+def read_config(folder):
+    """Return a checkpoint's config.json, as train.py left it, as a dict.
+
+    Raises InputError if it is missing, damaged, or lacks what is told of a network.
+    """
+    path = Path(folder) / "config.json"
+    way_out = "copy it again from where the network comes from, or train again"
+    if not path.is_file():
+        raise InputError(f"{path}: is missing, and belongs to unet.keras; {way_out}")
+    with reading(path, way_out):
+        config = json.loads(read_whole(path))
+        settings = config["settings"]
+        lacking = {"filters", "seed", "data_source", "data_sha256"} - settings.keys()
+        descent_is_whole = all(data.keys() == UNKNOWN[0].keys() for data in ancestors(settings))
+        if not descent_is_whole or not isinstance(settings.get("filters", 1), int):
+            raise ValueError
+    if lacking:
+        raise InputError(f"{path}: lacks {', '.join(sorted(lacking))}; {way_out}")
+    return config
+
+
+def line_of_descent(folder):
+    """Return what a training that begins with the network of `folder` keeps of it, a dict.
+
+    "from" is the SHA-256 of its weights, "descent" a list of the data_source and data_sha256 that
+    it was trained on, and before it those that it began with, None if that is unknown. Raises
+    InputError for a damaged config.json.
+    """
+    settings, descent = trained_settings(folder), UNKNOWN
+    if settings:
+        own = {key: settings[key] for key in UNKNOWN[0]}
+        descent = [own, *ancestors(settings)]
+    return {"from": file_sha256(Path(folder) / "unet.keras"), "descent": descent}
+
+
+def descent_doubts(folder, config, sha256):
+    """Return a line, mostly none, on what the network of `folder` began with: `--from`.
+
+    config: its config.json; sha256: of the data set with whose split that is no leak.
+    """
+    others = [a["data_source"] for a in ancestors(config["settings"]) if a["data_sha256"] != sha256]
+    if not others:
+        return []
+    return [
+        f"{folder} began with a network of other data or another split"
+        f" ({others[0] or 'unknown'}). If that has seen any of these images, the scores are not"
+        " true."
+    ]
+
+
+def trained_settings(folder):
+    """Return the settings that a folder's network was trained with, {} without a config.json.
+
+    Raises InputError for a damaged one.
+    """
+    return read_config(folder)["settings"] if (Path(folder) / "config.json").is_file() else {}
+
+
+def is_equivariant(config):
+    """Tell by its config.json whether a network's answer to a picture turns and flips with it.
+
+    So it is, but for rounding, where its kernels were equivariant: its views need no averaging.
+    """
+    return config["settings"].get("kernels") == "equivariant"
+
+
+def ancestors(settings):
+    """Return the "descent" that a network's settings hold, see `line_of_descent`."""
+    return settings.get("descent", UNKNOWN if settings.get("from") else [])
+
+
+def hash_weights(folders):
+    """Return the SHA-256 of the unet.keras in each folder, hex digits.
+
+    Raises InputError for one that cannot be read.
+    """
+    digests = []
+    for path in (Path(folder) / "unet.keras" for folder in folders):
+        with reading(path, "train it again with python train.py"):
+            digests.append(file_sha256(path))
+    return digests
+
+
+def describe_networks(networks):
+    """Return a list of a dict for each of the Networks, as metrics.json keeps them."""
+    return [
+        {
+            "checkpoints": str(folder),
+            "weights_sha256": weights,
+            "training": config,
+        }
+        for folder, config, weights in zip(
+            networks.folders, networks.configs, networks.weights, strict=True
+        )
+    ]
+
+
+def store_threshold(networks, tta, images, rows, temperature):
+    """Leave thresholds.json in the folder of the one of Networks; return the best of the `rows`.
+
+    rows: dicts of a threshold and the scores there, of which "image_dice" decides; of equals, the
+    threshold nearest to 0.5. temperature: as from `fit_temperature`. tta: whether views were
+    averaged; images: how many the validation split has of the data set that it was trained on.
+    """
+    (folder,), (config,), (weights,) = networks.folders, networks.configs, networks.weights
+    best = max(rows, key=lambda row: (row["image_dice"], -abs(row["threshold"] - 0.5)))
+    stored = {
+        "threshold": best["threshold"],
+        "chosen_by": f"mean Dice of the {images:,} images of the validation split",
+        "temperature": temperature,
+        "tta": tta,
+        "data_sha256": config["settings"]["data_sha256"],
+        "weights_sha256": weights,
+        "thresholds": rows,
+    }
+    with write_beside(Path(folder) / THRESHOLDS_FILE) as beside:
+        beside.write_text(json.dumps(stored, indent=2) + "\n")
+    return best
+
+
+def stored_choices(folders, configs, weights, tta):
+    """Return the threshold, 0 to 1, and the temperature that were stored for a prediction.
+
+    folders, configs, weights: as in Networks; tta: whether it averages views. Raises InputError if
+    none is stored, if it is another network's, another data set's or of other views, or if there
+    are several networks, with none of which their mean's threshold could be stored.
+    """
+    if len(folders) > 1:
+        raise InputError(
+            "'validation' for THRESHOLD or TEMPERATURE: they are stored with one network, not with"
+            f" {len(folders)} together; name one, or edit them in evaluation.py"
+        )
+    path = Path(folders[0]) / THRESHOLDS_FILE
+    run = f"run python evaluation.py --thresholds --checkpoints {shlex.quote(str(folders[0]))}"
+    run += " --tta" if tta else ""
+    if not path.is_file():
+        raise InputError(
+            f"{path}: is missing, and 'validation' for THRESHOLD or TEMPERATURE reads it; {run}"
+        )
+    with reading(path, run):
+        stored = json.loads(read_whole(path))
+        threshold, temperature = float(stored["threshold"]), float(stored["temperature"])
+        if not (0 < threshold < 1 and 0 < temperature < math.inf):
+            raise ValueError
+        same = {
+            "network": stored["weights_sha256"] == weights[0],
+            "data set": stored["data_sha256"] == configs[0]["settings"]["data_sha256"],
+            "choice of --tta": stored["tta"] == tta,
+        }
+    for what, is_same in same.items():
+        if not is_same:
+            raise InputError(f"{path}: was chosen with another {what}; {run}")
+    return threshold, temperature

@@ -1,0 +1,337 @@
+"""Pictures of one's own: found, and segmented while others are still read and already written."""
+
+import csv
+import os
+import sys
+import threading
+from collections import Counter, deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path, PurePath
+
+import cv2
+import numpy as np
+
+from utils.command import InputError, Progress, hold_back_stderr, in_all, one_line
+from utils.data.pictures import (
+    damaged_files,
+    decode_image,
+    is_picture,
+    read_bytes,
+    reduce_picture,
+    tells_damage,
+)
+from utils.drawing import YELLOW, encode_jpeg, outline
+from utils.files import MAX_TEXT, read_file
+from utils.prediction.predictors import enlarge
+from utils.prediction.regions import label_regions
+from utils.results import OWN_TABLE
+
+FILM_SUFFIXES = {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
+}
+PICTURE_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
+LARGE = 1 << 22  # pixels of a picture from which on one alone is finished at a time
+ONE_LARGE = threading.Lock()
+JPEG_SIDE = 65_500  # pixels: no JPEG, and so no picture of outlines, has a longer side
+
+# Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
+COLUMNS = (
+    *("polyps", "polyp", "pixels", "percent", "probability"),
+    *("box_left", "box_top", "box_width", "box_height"),
+)
+
+
+# The files
+
+
+def is_film(name):
+    """Tell by its name, without folders, whether a file is a film; hidden files are not."""
+    return not name.startswith(".") and PurePath(name).suffix.lower() in FILM_SUFFIXES
+
+
+def read_list(file):
+    """Return the paths that stand in a text file, one a line, or on standard input for "-".
+
+    Returns those that are there, and a list of an InputError for each that is not. Raises
+    InputError if the file cannot be read or names nothing that is there.
+    """
+    data = sys.stdin.buffer.read(MAX_TEXT + 1) if file == "-" else read_file(file)
+    if len(data) > MAX_TEXT:
+        raise InputError(f"{file}: is too large; the limit is {MAX_TEXT:,} bytes: name folders")
+    lines = os.fsdecode(data.removeprefix(b"\xef\xbb\xbf")).split("\n")
+    named = [line.removesuffix("\r") for line in lines if line.strip()]
+    paths, missing = [], []
+    for path in named:
+        if os.path.isfile(path) or os.path.isdir(path):
+            paths.append(path)
+        else:
+            missing.append(no_file(path))
+    if not paths:
+        what = f"names nothing that is there, such as {named[0]}" if named else "names no picture"
+        raise InputError(f"{file}: {what}; it takes the path of one in each line")
+    return paths, missing
+
+
+def no_file(path):
+    """Return the InputError for a path that is neither a file nor a folder."""
+    if "://" in path:
+        return InputError(f"{path}: is an address; download it, and name the file")
+    return InputError(f"{path}: there is no such file")
+
+
+def find_files(paths, results):
+    """Return the pictures and films of files and folders, in folders too, as a dict by their names.
+
+    A name is the path below the folder that holds all `paths`, by "/" and without the suffix, but
+    with it where files of one folder differ in nothing else. Each file is taken once. Hidden
+    folders, links to folders, and the folder `results` are not looked into; a line tells of files
+    there that are no pictures by their suffix. Raises InputError for an address, a file that is
+    missing, a folder without pictures, and two files of one name.
+    """
+    files, tops, others = {}, [], {}
+    for path in paths:
+        if os.path.isdir(path):
+            below = files_below(path, results)
+            found = [file for file in below if is_shown(file)]
+            others |= {os.path.abspath(file): file for file in below if not is_shown(file)}
+            if not found:
+                raise InputError(f"{path}: holds no picture and no film of a known format")
+        elif os.path.isfile(path):
+            found = [path]
+        else:
+            raise no_file(path)
+        tops.append(os.path.abspath(path if os.path.isdir(path) else os.path.dirname(path)))
+        files |= {os.path.abspath(file): Path(file) for file in found}
+    left_out = [file for path, file in others.items() if path not in files]  # nor named itself
+    if left_out:
+        first = one_line(left_out[0])
+        print(f"{first}: left out, no picture or film by its suffix{in_all(len(left_out))}")
+    try:
+        top = os.path.commonpath(tops)
+    except ValueError as error:  # Windows's
+        raise InputError(f"{paths[-1]}: is on another drive; segment one drive's first") from error
+    whole = {PurePath(os.path.relpath(path, top)): file for path, file in files.items()}
+    bare = Counter(path.with_suffix("") for path in whole)
+    by_name = {}
+    for path, file in whole.items():
+        name = (path if bare[path.with_suffix("")] > 1 else path.with_suffix("")).as_posix()
+        if name in by_name:
+            raise InputError(f"{file}: its results and {by_name[name]}'s are one; rename either")
+        by_name[name] = file
+    return by_name
+
+
+def files_below(folder, results):
+    """Return the paths of the files in a folder and those in it, but for hidden ones, in order."""
+
+    def refuse(error):
+        raise InputError(f"{error.filename}: {error.strerror}") from error
+
+    paths, results = [], os.path.abspath(results)
+    for inside, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.abspath(os.path.join(inside, name)) != results
+        )
+        paths += [os.path.join(inside, name) for name in sorted(names) if name[0] != "."]
+    return paths
+
+
+def is_shown(path):
+    """Tell by its name whether a file is a picture or a film."""
+    name = os.path.basename(path)
+    return is_picture(name) or is_film(name)
+
+
+# The stream: while the network predicts a batch, threads read the next and write the last
+
+
+def in_order(pool, function, items, ahead):
+    """Yield `function(item)` of each item, in order, by a pool that works ahead.
+
+    It is up to `ahead` items in front, but no further than about PICTURE_PIXELS, if pictures are as
+    large as the last: `function` returns tuples that begin with one, or None.
+    """
+    begun, allowed = deque(), 1
+    for item in items:
+        begun.append(pool.submit(function, item))
+        while len(begun) > allowed:
+            result = begun.popleft().result()
+            if result:
+                allowed = max(1, min(ahead, PICTURE_PIXELS // (result[0].size // 3)))
+            yield result
+    while begun:
+        yield begun.popleft().result()
+
+
+def in_batches(pictures, count):
+    """Yield lists of at most `count` pictures, and of about PICTURE_PIXELS pixels.
+
+    pictures: tuples that begin with (height, width, 3) uint8.
+    """
+    batch, pixels = [], 0
+    for picture in pictures:
+        batch.append(picture)
+        pixels += picture[0].size // 3
+        if len(batch) == count or pixels >= PICTURE_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def predict_stream(pool, pictures, predict, finish, batch_size):
+    """Yield what `finish` returns of each picture, in order, however many they are.
+
+    pictures: yields a picture, (height, width, 3) uint8, RGB, the same reduced to the network's
+    size, and a key; of several sizes. predict: see predictors.py. finish: is given, by the
+    pool's threads, the key, the picture, and its probabilities, (size, size, 1) float32.
+    """
+    finishing = []
+    for batch in in_batches(pictures, batch_size):
+        probabilities = predict(np.stack([reduced for _, reduced, _ in batch]))
+        finished, finishing = (
+            finishing,
+            [
+                pool.submit(finish, key, picture, probability)
+                for (picture, _, key), probability in zip(batch, probabilities, strict=True)
+            ],
+        )
+        for future in finished:
+            yield future.result()
+    for future in finishing:
+        yield future.result()
+
+
+def polyp_rows(mask, probability):
+    """Return the rows of COLUMNS of a picture, a list of lists.
+
+    mask: (height, width) bool, probability: the same, float32, 0 to 1. Polyps are the regions of
+    `label_regions`, "probability" is the mean in each.
+    """
+    if not mask.any():
+        return [[0, *[""] * 8]]
+    labels, areas, _ = label_regions(mask)
+    rows = []
+    for number, area in enumerate(areas, 1):
+        region = cv2.inRange(labels, number, number)
+        mean, box = cv2.mean(probability, region)[0], cv2.boundingRect(region)
+        share = round(100 * float(area) / mask.size, 3)
+        rows.append([len(areas), number, int(area), share, round(mean, 4), *box])
+    return rows or [[0, *[""] * 8]]
+
+
+def find_polyps(probability, shape, threshold):
+    """Return the rows of COLUMNS of a picture, and what is predicted of it at its own size.
+
+    probability: (size, size, 1) float32, 0 to 1; shape: the picture's, height first. Returns the
+    rows; the mask, (height, width) bool; and the probability, the same, float32.
+    """
+    probability = enlarge(probability, shape)
+    mask = probability >= threshold
+    return polyp_rows(mask, probability), mask, probability
+
+
+def outline_polyps(picture, mask):
+    """Return a picture, (height, width, 3) uint8, RGB, with the outlines of a mask of its size."""
+    return outline(picture, [(mask[..., None].astype(np.uint8), YELLOW)], scale=1)
+
+
+def segment_pictures(files, predictor, threshold, batch_size, results, probabilities):
+    """Segment pictures at their own size; return how many, how many without a polyp, and failures.
+
+    files: paths by names, see `find_files`; predictor: see predictors.py, and its size. In
+    the folder of `results`, see utils/results.py, this leaves masks/NAME.png, 0 and 255,
+    overlays/NAME.jpg, and pictures.csv; with `probabilities` also probabilities/NAME.png, 0 to 255.
+    The failures are a list of an InputError for each picture that cannot be read whole; all others
+    are done. Memory does not grow with their number.
+    """
+    predict, size = predictor
+    failures, done, without = {}, 0, 0
+    progress = Progress("pictures", len(files))
+
+    def read(item):
+        name, file = item
+        try:
+            picture = decode_image(read_bytes(file), file, cv2.IMREAD_COLOR_RGB)
+            if max(picture.shape) > JPEG_SIDE:
+                raise InputError(f"{file}: a side of more than {JPEG_SIDE:,} pixels; cut it")
+        except InputError as error:
+            failures[file] = error
+            return None
+        return picture, reduce_picture(picture, size), name
+
+    def readable(pool):
+        for item in in_order(pool, read, files.items(), 2 * os.cpu_count()):
+            if item is None:
+                progress.advance()
+            else:
+                yield item
+
+    def save(name, encoded):
+        with results.write(name) as beside:
+            beside.write_bytes(encoded)
+
+    def png(image):
+        return cv2.imencode(".png", image)[1]
+
+    def finish(name, picture, probability):
+        with ONE_LARGE if picture.size > 3 * LARGE else nullcontext():
+            rows, mask, probability = find_polyps(probability, picture.shape, threshold)
+            if probabilities:
+                levels = cv2.convertScaleAbs(probability, alpha=255)
+                save(f"probabilities/{name}.png", png(levels))
+            del probability
+            save(f"masks/{name}.png", png(mask * np.uint8(255)))
+            save(f"overlays/{name}.jpg", encode_jpeg(outline_polyps(picture, mask), 95))
+        return name, rows
+
+    with (
+        hold_back_stderr() as held_back,
+        open_pool() as pool,
+        results.write(OWN_TABLE) as beside,
+        open_table(beside, ["name"]) as table,
+    ):
+        for name, rows in predict_stream(pool, readable(pool), predict, finish, batch_size):
+            table.writerows([name, *row] for row in rows)
+            done, without = done + 1, without + (not rows[0][0])
+            progress.advance()
+        damaged = tells_damage(held_back())
+    if not done:
+        results.discard(OWN_TABLE)
+    if damaged:
+        whole = sorted(set(files.values()) - set(failures))
+        problem = "a damaged JPEG; its mask is that of the part that is there; replace it"
+        for file in damaged_files(((file, read_bytes(file)) for file in whole), len(whole)):
+            failures[file] = InputError(f"{file}: {problem}")
+    return done, without, [failures[file] for file in sorted(failures)]
+
+
+@contextmanager
+def open_pool(threads=None):
+    """Yield a pool of threads, by default one for each core; OpenCV's own are switched off."""
+    cv2.setNumThreads(1)  # as in `parallel`
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        yield pool
+
+
+@contextmanager
+def open_table(path, columns):
+    """Yield a writer of a CSV file that begins with `columns`, and goes on with COLUMNS."""
+    # Names that are no UTF-8 stay as the file system has them
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *COLUMNS])
+        yield writer
+
+
+def result_names(pictures, films, probabilities):
+    """Return the names of the results of pictures and films, by their names; see `find_files`."""
+    suffixes = {"masks": ".png", "overlays": ".jpg"}
+    suffixes |= {"probabilities": ".png"} if probabilities else {}
+    names = [f"{folder}/{name}{suffixes[folder]}" for folder in suffixes for name in pictures]
+    names += [f"films/{name}{suffix}" for name in films for suffix in (".mp4", ".csv")]
+    return names + ([OWN_TABLE] if pictures else [])

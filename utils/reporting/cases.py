@@ -1,0 +1,100 @@
+"""Cases: labelled pictures shown with their masks and predictions."""
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+
+from utils.drawing import SKY, YELLOW, outline, printable, save_sheet
+from utils.files import write_beside
+from utils.reporting.failures import compare_worst, describe_comparison, describe_image, worst_rows
+
+
+def outlined_rows(pictures, predictions, rows):
+    """Return images, masks, predictions and the outlines of both, for some rows of labelled ones.
+
+    pictures: as scoring/labelled.py has them; predictions: n of `pack_predictions`. Returns lists
+    of (size, size, 3) uint8; of (size, size, 1) uint8, 0 or 1, twice; and of enlarged images.
+    """
+    size = int((8 * len(predictions[0])) ** 0.5)
+    images, masks = pictures.pairs(rows, size)
+    packed = np.stack([predictions[row] for row in rows])
+    predicted = np.unpackbits(packed, axis=1, count=size * size).reshape(masks.shape)
+    drawn = [
+        outline(image, [(mask, SKY), (prediction, YELLOW)])
+        for image, mask, prediction in zip(images, masks, predicted, strict=True)
+    ]
+    return images, masks, predicted, drawn
+
+
+def save_predictions(path, pictures, predictions, dice, threshold, each=3):
+    """Save predictions.png: `each` of the best, median and worst cases, all outlined.
+
+    pictures, predictions: see `outlined_rows`; dice: (n,) float. Too few for that are all shown.
+    """
+    order, total = np.argsort(-dice, kind="stable"), len(dice)
+    if total <= 3 * each:
+        ranks = dict.fromkeys(range(total), "")
+    else:
+        middle = (total - each) // 2
+        begins = {"best": 0, "median": middle, "worst": total - each}
+        ranks = {begin + n: f"{place}: " for place, begin in begins.items() for n in range(each)}
+    rows = order[list(ranks)]
+    titles = [
+        f"{place}{rank + 1:,}/{total:,}\n{pictures.names[row]}\nDice {dice[row]:.3f}"
+        for (rank, place), row in zip(ranks.items(), rows, strict=True)
+    ]
+    images, masks, predicted, drawn = outlined_rows(pictures, predictions, rows)
+    sheet = {
+        "picture": images,
+        "mask": masks[..., 0],
+        "prediction": predicted[..., 0],
+        "outlines": drawn,
+    }
+    title = f"Threshold {threshold}. Outlines: mask blue, prediction yellow\n{pictures.title}"
+    save_sheet(path, sheet, titles, title)
+
+
+def save_worst_images(path, pictures, predictions, dice, properties, threshold):
+    """Save worst.png: the worst images with their `picture_properties`, against all others'.
+
+    pictures, predictions: see `outlined_rows`; dice: (n,) float.
+    """
+    rows, total = worst_rows(dice), len(dice)
+    titles = [
+        describe_image(f"{n} of {total:,}: {pictures.names[row]}", dice[row], properties[row])
+        for n, row in enumerate(rows, 1)
+    ]
+    lines = describe_comparison(compare_worst(properties, rows), len(rows), total)
+    title = f"The worst by Dice, threshold {threshold}. Outlines: mask blue, prediction yellow"
+    images, _, _, drawn = outlined_rows(pictures, predictions, rows)
+    save_worst(path, images, drawn, titles, lines, f"{title}\n{pictures.title}")
+
+
+def save_worst(path, pictures, outlined, titles, lines, title):
+    """Save worst.png: pictures, each beside itself with outlines, and a table below them.
+
+    pictures, outlined: n images of three channels, uint8; titles: n str, of the same number of
+    lines; lines: those of the table.
+    """
+    columns, side, gap, size = 3, 144, 6, 8.5  # pictures in a row, pixels, pixels, points
+    rows = -(-len(pictures) // columns)
+    heights = [side + 18 * (1 + titles[0].count("\n"))] * rows + [16 * (1 + len(lines))]  # pixels
+    figure = Figure((9, sum(heights) / 100 + 0.5), layout="constrained")
+    grid = figure.add_gridspec(rows + 1, columns, height_ratios=heights)
+    for number, text in enumerate(titles):
+        axes = figure.add_subplot(grid[divmod(number, columns)])
+        pair = [
+            cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+            for image in (pictures[number], outlined[number])
+        ]
+        axes.imshow(np.hstack([pair[0], np.full((side, gap, 3), 255, np.uint8), pair[1]]))
+        text = "\n".join(printable(line, 2 * side + gap, size) for line in text.split("\n"))
+        axes.set_title(text, fontsize=size, loc="left", parse_math=False)
+        axes.axis("off")
+    axes = figure.add_subplot(grid[-1, :])
+    axes.text(0, 1, "\n".join(lines), fontsize=9.5, family="monospace", va="top")
+    axes.axis("off")
+    title = "\n".join(printable(line, 850, 12) for line in title.split("\n"))
+    figure.suptitle(title, parse_math=False)
+    with write_beside(path) as beside:
+        figure.savefig(beside, dpi=100)

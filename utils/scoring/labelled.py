@@ -1,0 +1,336 @@
+"""Labelled pictures to score, batch by batch: of prepared splits, or of any source of pairs."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.command import InputError, in_all, parallel
+from utils.data.dataset import check_unchanged, load_split, load_summary, read_lines
+from utils.data.pictures import DECODERS, border_fraction, reduce_pair
+from utils.data.scenes import group_scenes, sift_features
+from utils.data.sources import mask_doubts, watch_decoders
+from utils.prediction.networks import ancestors, descent_doubts
+
+MASK_PIXELS = 1 << 25  # of a batch's masks at their own size, which are kept beside it
+# How far two reductions of one pair may differ, as those of other versions of OpenCV do: levels of
+# 255 in the mean, and the share of the pixels that either mask calls polyp
+SAME_LEVELS, SAME_MASK = 1, 0.05
+
+
+class Batch(NamedTuple):
+    """Pairs at the network's size, and the masks at the pictures' own.
+
+    images: (n, size, size, 3) uint8, RGB; masks: (n, size, size, 1) uint8, 0 or 1. own_masks: n
+    arrays, (height, width) uint8 of 0 and 255; None for prepared pairs alone, which lost that size.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    own_masks: list | None = None
+
+
+def read_pairs(source, names, work, count):
+    """Yield lists of what `work` makes of pairs, in threads, of at most `count` pairs each.
+
+    source: of data/sources.py; names: of the pairs; work: a function of a name that returns a
+    tuple whose last is the mask at its own size. A list ends, too, when these have about
+    MASK_PIXELS pixels, and no more than it holds is decoded ahead of who takes it.
+    """
+    begin, most = 0, min(count, DECODERS)  # decoded at once
+    while begin < len(names):
+        read = []
+        while len(read) < count and sum(mask.size for *_, mask in read) < MASK_PIXELS:
+            some = names[begin : begin + min(most, count - len(read))]
+            if not some:
+                break
+            with watch_decoders(source, some):
+                read += parallel(work, some, DECODERS)
+            begin += len(some)
+        yield read
+
+
+class PreparedPictures:
+    """A split of a prepared data set, or all of them together ("all").
+
+    own_source: that from which it was prepared, as data/sources.py returns it, to have the masks
+    at their own size too; or None. title: what the pictures are called; names: in the order of the
+    batches; source, sha256: of the data set; parts: those that have each a network of its own.
+    Raises InputError as `load_split` does, and for an own_source that lacks a picture.
+    """
+
+    def __init__(self, split, data_dir, own_source=None):
+        summary = load_summary(data_dir)
+        self.folder, self.parts, self.own_source = data_dir, [self], own_source
+        self.split, self.pairs_of_split = split, load_split(split, data_dir)
+        self.names, self.size = self.pairs_of_split.names, summary["image_size"]
+        self.source, self.sha256 = summary["source"], summary["sha256"]
+        self.polyp_fraction = summary["polyp_fraction"].get("all")
+        lines = [line for _, line in read_lines(Path(data_dir) / "splits.csv")]
+        self.split_of = {name: split for name, _, split, _ in lines}
+        self.group_of = {name: group for name, group, *_ in lines}
+        kinds = {"train": "training split", "all": "all splits"}
+        self.title = f"{kinds.get(split, f'{split} split')} of {data_dir}"
+        absent = set(self.names) - set(own_source.names) if own_source else ()
+        if absent:
+            raise InputError(
+                f"{own_source.label}: has no picture {min(absent)} of {data_dir}"
+                f"{in_all(len(absent))}; name what that was prepared from"
+            )
+
+    def check_size(self, size, folder):
+        """Raise InputError unless the network of `folder` takes the size of these pictures."""
+        if size != self.size:
+            raise InputError(
+                f"{folder}: its network takes {size} pixels a side, the {self.title} has"
+                f" {self.size}; prepare the data or train again"
+            )
+
+    def batches(self, size, count):
+        """Yield all pictures as Batches of at most `count`.
+
+        Raises InputError if the own_source has another picture or mask of a name than was prepared.
+        """
+        if self.own_source is not None:
+            yield from self.own_batches(size, count)
+            return
+        for begin in range(0, len(self.names), count):
+            yield Batch(*self.pairs(slice(begin, begin + count), size))
+
+    def own_batches(self, size, count):
+        """Yield all pictures as Batches with the masks of the own_source, see `batches`."""
+
+        def work(name):
+            picture, mask = self.own_source.decode(name)
+            return *reduce_pair(picture, mask, size), mask
+
+        begin = 0
+        for read in read_pairs(self.own_source, self.names, work, count):
+            rows = slice(begin, begin + len(read))
+            prepared = self.pairs(rows, size)
+            for name, *pair, reduced in zip(self.names[rows], *prepared, read, strict=True):
+                self.check_same(name, pair, reduced[:2])
+            yield Batch(*prepared, [own_mask for *_, own_mask in read])
+            begin += len(read)
+
+    def check_same(self, name, prepared, reduced):
+        """Raise InputError if a pair of the own_source, reduced, is not the prepared one."""
+        (image, mask), (other_image, other_mask) = prepared, reduced
+        levels = np.abs(image.astype(float) - other_image).mean()
+        differing, polyp = (mask != other_mask).sum(), (mask | other_mask).sum()
+        if levels > SAME_LEVELS or differing > SAME_MASK * polyp:
+            raise InputError(
+                f"{self.own_source.label}: its picture or mask {name} is not that of {self.folder};"
+                " name what that was prepared from, and the same --mask- options"
+            )
+
+    def pairs(self, rows, size):
+        """Return images and masks of some rows, as in a Batch."""
+        return self.pairs_of_split.images[rows], self.pairs_of_split.masks[rows]
+
+    def scenes(self):
+        """Return the scene of each picture, (n,) int."""
+        return self.pairs_of_split.groups
+
+    def splits(self):
+        """Return the split of each picture, n str."""
+        return [self.split_of[name] for name in self.names]
+
+    def data_set(self):
+        """Return what stays the same whichever fold of a data set is the test split."""
+        return self.source, self.size, self.group_of, self.polyp_fraction
+
+    def check_unchanged(self):
+        """Raise InputError if the data set has been prepared anew since."""
+        check_unchanged(self.folder, self.sha256)
+
+    def is_trained_on_by(self, config):
+        """Tell by its config.json whether a network was trained on this data set's split."""
+        return config["settings"]["data_sha256"] == self.sha256
+
+    def doubts(self, configs):
+        """Return lines, for the test split mostly none, on what the networks have seen of it.
+
+        configs: the networks' config.json by their folders.
+        """
+        lines = []
+        for folder, config in configs.items():
+            if not self.is_trained_on_by(config):
+                lines.append(
+                    f"{folder} was trained on other data or another split"
+                    f" ({config['settings']['data_source']}). If it has seen any of these images,"
+                    " the scores are not true."
+                )
+            elif self.split in ("train", "all"):
+                these = "these images" if self.split == "train" else "most of these images"
+                lines.append(
+                    f"{folder} was trained on {these}: their scores say little about new ones."
+                )
+            elif self.split == "validation":
+                lines.append(
+                    f"the epoch of {folder} was chosen on these images: new ones score a little"
+                    " lower."
+                )
+            lines += descent_doubts(folder, config, self.sha256)
+        return lines
+
+
+class FoldPictures:
+    """The test splits of several folds as one set, of which each fold's network predicts its own.
+
+    folders: of one data set, prepared for each fold; own_source: as PreparedPictures has it. Raises
+    InputError if they are not, or if a picture would be tested twice.
+    """
+
+    def __init__(self, folders, own_source=None):
+        self.parts = [PreparedPictures("test", folder, own_source) for folder in folders]
+        first, tested_by = self.parts[0], {}
+        for part in self.parts:
+            if part.data_set() != first.data_set():
+                raise InputError(
+                    f"{part.folder}: holds other pictures, masks, sizes or groups than"
+                    f" {first.folder}; prepare all folds of one data set alike"
+                )
+            for name in part.names:
+                if name in tested_by:
+                    raise InputError(
+                        f"{part.folder}: its test split holds {name}, and that of {tested_by[name]}"
+                        " does; name each fold once"
+                    )
+                tested_by[name] = part.folder
+        self.split, self.names, self.sha256 = "test", list(tested_by), None
+        self.title = f"test splits of {len(folders)} folds, {folders[0]} to {folders[-1]}"
+        self.source, self.size = first.source, first.size
+        self.places = [(part, row) for part in self.parts for row in range(len(part.names))]
+
+    def check_size(self, size, folder):
+        """Raise InputError unless the network of `folder` takes the size of these pictures."""
+        self.parts[0].check_size(size, folder)
+
+    def check_networks(self, networks):
+        """Raise InputError unless each of the Networks was trained on the fold of its place."""
+        for part, folder, config in zip(
+            self.parts, networks.folders, networks.configs, strict=True
+        ):
+            if not part.is_trained_on_by(config):
+                raise InputError(
+                    f"{folder}: was trained on other data or another fold than {part.folder}, and"
+                    " may have seen its test split; name data and networks in the same order"
+                )
+
+    def pairs(self, rows, size):
+        """Return images and masks of some rows, as in a Batch."""
+        found = [part.pairs([row], size) for part, row in (self.places[row] for row in rows)]
+        images, masks = zip(*found, strict=True)
+        return np.concatenate(images), np.concatenate(masks)
+
+    def scenes(self):
+        """Return the scene of each picture, (n,) int."""
+        return np.concatenate([part.scenes() for part in self.parts])
+
+    def splits(self):
+        """Return the folder of each picture's fold, n str."""
+        return [str(part.folder) for part, _ in self.places]
+
+    def is_trained_on_by(self, config):
+        """Tell by its config.json whether a network was trained on one of the folds."""
+        return any(part.is_trained_on_by(config) for part in self.parts)
+
+    def check_unchanged(self):
+        """Raise InputError if a fold has been prepared anew since."""
+        for part in self.parts:
+            part.check_unchanged()
+
+    def doubts(self, configs):
+        """Return lines, mostly none, on what the networks began with.
+
+        configs: the networks' config.json by their folders.
+        """
+        return [
+            line
+            for folder, config in configs.items()
+            for line in descent_doubts(folder, config, config["settings"]["data_sha256"])
+        ]
+
+
+class SourcePictures:
+    """All pairs of a source that was never prepared: decoded in threads, a batch at a time.
+
+    source: as data/sources.py returns it; min_inliers: keypoints that join two pictures of a
+    scene; most_covered: see `mask_doubts`; known_splits: the splits file whose names the project's
+    networks are trained on.
+    """
+
+    def __init__(self, source, min_inliers, most_covered, known_splits):
+        self.pairs_of_source, self.min_inliers, self.parts = source, min_inliers, [self]
+        self.most_covered = most_covered
+        self.known_splits = Path(known_splits)
+        self.split, self.names = None, source.names
+        self.title, self.source = f"pictures of {source.label}", source.label
+        self.sha256 = source.archive_sha256
+        self.features, self.fractions, self.borders = [], [], []
+
+    def check_size(self, size, folder):
+        """Take any size: pairs are reduced to it as they are read."""
+
+    def check_unchanged(self):
+        """Take the files as they are: there is no record of what they were."""
+
+    def batches(self, size, count):
+        """Yield all pictures as Batches of at most `count`, and of about MASK_PIXELS pixels."""
+
+        def work(name):
+            picture, mask = self.pairs_of_source.decode(name)
+            return *reduce_pair(picture, mask, size), sift_features(picture), mask
+
+        self.features, self.fractions, self.borders = [], [], []
+        for read in read_pairs(self.pairs_of_source, self.names, work, count):
+            images, masks, features, own_masks = zip(*read, strict=True)
+            self.features += features
+            self.fractions += [mask.mean() for mask in masks]
+            self.borders += map(border_fraction, masks)
+            yield Batch(np.stack(images), np.stack(masks), own_masks)
+
+    def pairs(self, rows, size):
+        """Return images and masks of some rows, as in a Batch."""
+        decoded = (self.pairs_of_source.decode(self.names[row]) for row in rows)
+        images, masks = zip(*(reduce_pair(*pair, size) for pair in decoded), strict=True)
+        return np.stack(images), np.stack(masks)
+
+    def scenes(self):
+        """Return the scene of each picture, (n,) int, once all batches have been read."""
+        return group_scenes(self.features, self.min_inliers)
+
+    def splits(self):
+        """Return an empty split for each picture, n str."""
+        return [""] * len(self.names)
+
+    def is_trained_on_by(self, config):
+        """Return None: a network keeps no names of what it was trained on."""
+
+    def doubts(self, configs):
+        """Return lines on masks that look wrong, and on what the networks may have seen of this.
+
+        configs: the networks' config.json by their folders. To be called once all batches have been
+        read. Raises InputError if no mask shows a polyp.
+        """
+        masks = self.fractions, self.borders
+        lines = mask_doubts(self.pairs_of_source, *masks, self.most_covered)
+        for folder, config in configs.items():
+            seen = [config["settings"], *ancestors(config["settings"])]
+            if self.source in [data["data_source"] for data in seen]:
+                lines.append(
+                    f"{folder} was trained on {self.source}: of pictures that it has seen, the"
+                    " scores are not true."
+                )
+        if lines_of_known := read_lines(self.known_splits) if self.known_splits.is_file() else []:
+            known = {name for _, (name, _, split, _) in lines_of_known if split != "test"}
+            known &= set(self.names)
+            if known:
+                lines.append(
+                    f"{len(known):,} of these {len(self.names):,} names stand in the training or"
+                    f" validation split of {self.known_splits.name}, by which networks are trained"
+                    " unless told otherwise. Of pictures that the network has seen, the scores are"
+                    " not true."
+                )
+        return lines

@@ -1,0 +1,131 @@
+"""Polyps instead of pixels: which are found, which are missed, and which alarms are false."""
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.prediction.regions import LEAST_FRACTION, label_regions
+from utils.scoring.intervals import (
+    Metric,
+    bootstrap_ratios,
+    interval,
+    rate_extremes,
+    share_extremes,
+)
+
+SIZE_ENDS = (0.02, 0.05, 0.1)  # between the groups of polyps by size, in parts of the picture
+
+# What it takes that a region of the prediction and one of the mask match
+RULES = {"iou": "an IoU of 0.5 or more", "overlap": "any overlap"}
+SMALLEST = f"without regions below {100 * LEAST_FRACTION:g} % of the image"
+DEFINITIONS = {
+    "polyp_sensitivity": "share of the polyps that are found",
+    "region_precision": "share of the regions called polyp that find one",
+    "false_alarms": "regions called polyp that find none, per image",
+}
+
+
+class Regions(NamedTuple):
+    """The connected regions of a mask, or of a prediction.
+
+    fractions: (n,) float, each one's part of the picture; ious: (n,) float, its highest IoU with a
+    region of the other of the two, 0 where it shares no pixel with any.
+    """
+
+    fractions: np.ndarray
+    ious: np.ndarray
+
+    def matched(self, rule):
+        """Return (n,) bool: which of them a region of the other matches, by a key of RULES."""
+        return self.ious >= 0.5 if rule == "iou" else self.ious > 0
+
+    def of_size(self, least, below):
+        """Return the Regions of those that are of a part of the picture from `least` to `below`."""
+        inside = (self.fractions >= least) & (self.fractions < below)
+        return Regions(self.fractions[inside], self.ious[inside])
+
+
+def compare_regions(mask, prediction):
+    """Return the Regions of a mask, which are its polyps, and those of a prediction.
+
+    mask, prediction: (height, width), 0 or 1. By IoU the matches are one to one, as those of
+    Kirillov et al. 2019 (arXiv:1801.00868, section 4.1), who ask for more than 0.5: two regions of
+    0.5 each would have to make up the polyp between them, and then they would be connected. By
+    any overlap they are not, as in Bernal et al. 2017 (doi 10.1109/TMI.2017.2664042), who ask for a
+    centre in the polyp: one region can find several polyps, several can find the same, and none of
+    them is a false alarm.
+    """
+    polyps, polyp_pixels, _ = label_regions(mask)
+    alarms, alarm_pixels, _ = label_regions(prediction)
+    shape = len(polyp_pixels) + 1, len(alarm_pixels) + 1
+    pairs = np.ravel(polyps) * shape[1] + np.ravel(alarms)
+    common = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)[1:, 1:]
+    ious = common / (polyp_pixels[:, None] + alarm_pixels - common)
+    return (
+        Regions(polyp_pixels / polyps.size, ious.max(axis=1, initial=0)),
+        Regions(alarm_pixels / alarms.size, ious.max(axis=0, initial=0)),
+    )
+
+
+def polyp_metrics(compared, groups):
+    """Return the scores of whole polyps as a dict of Metric.
+
+    compared: for each of n pictures what `compare_regions` returns; groups: (n,) int, the pictures'
+    scenes. Their count is of polyps, regions called polyp or pictures. A score with nothing to
+    count, such as the share found where there are no polyps, is left out.
+    """
+    polyps, regions = count_regions(compared)
+    parts, metrics = {}, {}
+    for rule in RULES:
+        found, right = matched_regions(compared, rule)
+        parts["polyp_sensitivity", rule] = found, polyps
+        parts["region_precision", rule] = right, regions
+        parts["false_alarms", rule] = regions - right, np.ones(len(groups), int)
+    tops, bottoms = (np.transpose(columns) for columns in zip(*parts.values(), strict=True))
+    sampled = bootstrap_ratios(tops, bottoms, groups).T
+    for ((name, rule), (top, bottom)), samples in zip(parts.items(), sampled, strict=True):
+        if bottom.any():
+            extremes = rate_extremes if name == "false_alarms" else share_extremes
+            metrics[f"{name}_{rule}"] = Metric(
+                float(top.sum() / bottom.sum()),
+                samples,
+                f"{DEFINITIONS[name]}, by {RULES[rule]}, {SMALLEST}",
+                int(bottom.sum()),
+                extremes(len(np.unique(groups[bottom > 0]))),
+            )
+    return metrics
+
+
+def matched_regions(compared, rule):
+    """Return how many polyps are found, and regions right, in each picture, (2, n) int."""
+    return np.array([[side.matched(rule).sum() for side in pair] for pair in compared]).T
+
+
+def sensitivity_by_size(compared, groups):
+    """Return how many polyps of each size are found, a list of dicts for the groups by SIZE_ENDS.
+
+    compared, groups: as in `polyp_metrics`. Each says from which part of the picture on ("least")
+    and below which ("below", 1 for the last) its polyps are, their "count", and by each rule the
+    "value", 0 to 1, and "interval" of the share found; both are None where the count is 0.
+    """
+    rows = []
+    for least, below in pairwise((0, *SIZE_ENDS, math.inf)):
+        these = [polyps.of_size(least, below) for polyps, _ in compared]
+        counts = np.array([len(polyps.ious) for polyps in these])
+        rows.append({"least": least, "below": min(below, 1), "count": int(counts.sum())})
+        found = np.array([[polyps.matched(rule).sum() for rule in RULES] for polyps in these])
+        sampled = bootstrap_ratios(found, np.tile(counts[:, None], len(RULES)), groups).T
+        ends = share_extremes(len(np.unique(groups[counts > 0])))
+        for rule, hits, samples in zip(RULES, found.sum(axis=0), sampled, strict=True):
+            rows[-1][rule] = {"value": None, "interval": None}
+            if counts.any():
+                value = float(hits / counts.sum())
+                rows[-1][rule] = {"value": value, "interval": interval(value, samples, ends)}
+    return rows
+
+
+def count_regions(compared):
+    """Return how many polyps and how many regions called polyp each picture has, (2, n) int."""
+    return np.array([[len(regions.ious) for regions in pair] for pair in compared]).T

@@ -1,0 +1,108 @@
+"""What is scored of each image, batch by batch, and what pixels score at several thresholds."""
+
+import numpy as np
+
+from utils.command import Progress, parallel
+from utils.data.pictures import HALF
+from utils.prediction.predictors import enlarge, scale_probabilities
+from utils.scoring.borders import border_scores
+from utils.scoring.calibration import cross_entropy, reliability_histogram
+from utils.scoring.pixels import confusion_counts, curve_histogram, set_scores
+from utils.scoring.polyps import compare_regions
+from utils.scoring.properties import picture_properties
+
+
+class Scored:
+    """What one prediction of labelled pictures scores, image by image; batches add up.
+
+    threshold: a pixel is called polyp from this probability on. temperature: by which the log-odds
+    are divided for the second of the reliability histograms; None where there is none. scaled:
+    whether the threshold is one of the probabilities that are so divided.
+
+    counts, and own_counts at the pictures' own size, where that is known: n of `confusion_counts`;
+    regions: n of `compare_regions`; borders: n of `border_scores`. curve: as from
+    `curve_histogram`. plain, divided: a pair each, n of `reliability_histogram` and n of
+    `cross_entropy`, of the probabilities as they are, and divided; the latter are none without a
+    temperature. packed: n of `pack_predictions`.
+    """
+
+    def __init__(self, threshold, temperature=None, scaled=False):
+        self.threshold, self.temperature, self.scaled = threshold, temperature, scaled
+        self.counts, self.own_counts, self.regions, self.borders = [], [], [], []
+        self.curve, self.packed, self.plain, self.divided = 0, [], ([], []), ([], [])
+
+    def add(self, batch, probabilities):
+        """Count a Batch of labelled pictures.
+
+        probabilities: (n, size, size, 1) float32, 0 to 1, as they are.
+        """
+        pairs = list(zip(batch.masks, probabilities, strict=True))
+        curves = [curve_histogram(*pair) for pair in pairs]
+        self.curve += np.sum(curves, axis=0)
+        self.plain[0].extend(reliability_histogram(*pair) for pair in pairs)
+        self.plain[1].extend(map(cross_entropy, curves))
+        if self.temperature is not None:
+            divided = scale_probabilities(probabilities, self.temperature)
+            pairs = zip(batch.masks, divided, strict=True)
+            self.divided[0].extend(reliability_histogram(*pair) for pair in pairs)
+            self.divided[1].extend(cross_entropy(curve, self.temperature) for curve in curves)
+            probabilities = divided.astype(np.float32) if self.scaled else probabilities
+        predictions = probabilities >= self.threshold
+        pairs = list(zip(batch.masks[..., 0], predictions[..., 0], strict=True))
+        self.counts += list(confusion_counts(batch.masks, predictions))
+        self.packed += list(pack_predictions(predictions))
+        self.regions += parallel(lambda pair: compare_regions(*pair), pairs)
+        self.borders += parallel(lambda pair: border_scores(*pair), pairs)
+        if batch.own_masks is not None:
+            pairs = zip(batch.own_masks, probabilities, strict=True)
+            self.own_counts += parallel(self.count_own, pairs)
+
+    def count_own(self, pair):
+        """Return the counts of a mask at its own size, and of the probabilities enlarged to it."""
+        mask, probability = pair
+        predicted = enlarge(probability, mask.shape) >= self.threshold
+        return confusion_counts([mask >= HALF], [predicted])[0]
+
+
+def score_pictures(predictors, scored, pictures, size, batch_size):
+    """Predict labelled pictures batch by batch, and add each prediction's batches to its Scored.
+
+    pictures: as scoring/labelled.py has them; predictors: a list for each prediction, of one for
+    each of the pictures' parts; scored: a Scored for each prediction; size: the networks'. Returns
+    the `picture_properties` of each image, at that size.
+    """
+    properties, progress = [], Progress("images", len(pictures.names))
+    for part, of_part in zip(pictures.parts, zip(*predictors, strict=True), strict=True):
+        for batch in part.batches(size, batch_size):
+            for predict, prediction in zip(of_part, scored, strict=True):
+                prediction.add(batch, predict(batch.images))
+            pairs = zip(batch.images, batch.masks[..., 0], strict=True)
+            properties += parallel(lambda pair: picture_properties(*pair), pairs)
+            progress.advance(len(batch.images))
+    return properties
+
+
+def score_thresholds(predict, pictures, size, thresholds, batch_size):
+    """Return the `set_scores` of labelled pictures at each of several thresholds, and their curve.
+
+    pictures: as scoring/labelled.py has them; predict, size: of one network; thresholds: a tuple of
+    probabilities. Returns a list of dicts, each with its "threshold", and a `curve_histogram`.
+    """
+    counts, curve = [[] for _ in thresholds], 0
+    progress = Progress("images", len(pictures.names))
+    for batch in pictures.batches(size, batch_size):
+        probabilities = predict(batch.images)
+        for threshold, counted in zip(thresholds, counts, strict=True):
+            counted.append(confusion_counts(batch.masks, probabilities >= threshold))
+        curve += curve_histogram(batch.masks, probabilities)
+        progress.advance(len(batch.images))
+    rows = [
+        {"threshold": threshold, **set_scores(np.concatenate(counted))}
+        for threshold, counted in zip(thresholds, counts, strict=True)
+    ]
+    return rows, curve
+
+
+def pack_predictions(predictions):
+    """Return predictions, (n, size, size, 1) bool, in an eighth of their memory, (n, -1) uint8."""
+    return np.packbits(predictions.reshape(len(predictions), -1), axis=1)
