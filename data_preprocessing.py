@@ -30,14 +30,16 @@ from pathlib import Path
 import numpy as np
 
 from utils.command import (
+    Check,
     InputError,
     Progress,
-    check_number,
-    check_whole,
+    check_constants,
     named_path,
+    number,
     one_line,
     parallel,
     run,
+    whole,
 )
 from utils.data.dataset import (
     FILES,
@@ -246,16 +248,20 @@ def agreement(source):
 # The command
 
 
-def check_constants():
-    """Raise InputError, naming it, for a constant above that cannot be used."""
-    file = Path(__file__).name
-    check_whole("IMAGE_SIZE", IMAGE_SIZE, file, least=16, most=4096, multiple_of=16)
-    check_number("MOST_COVERED", MOST_COVERED, file, above=0, most=1)
-    check_whole("MIN_INLIERS", MIN_INLIERS, file, least=1)
-    check_whole("SEED", SEED, file, least=0, most=2**32 - 1)
-    check_whole("FOLDS", FOLDS, file, least=2)
-    check_whole("VALIDATION_PARTS", VALIDATION_PARTS, file, least=2)
-    check_whole("DEMO_PAIRS", DEMO_PAIRS, file, least=max(3, FOLDS))  # as fold_scenes asks
+def constants():
+    """Return the constants above that can be unusable, and what each must be."""
+    return {
+        "IMAGE_SIZE": (IMAGE_SIZE, whole(16, 4096, multiple_of=16)),
+        "MOST_COVERED": (MOST_COVERED, number(above=0, most=1)),
+        "MIN_INLIERS": (MIN_INLIERS, whole(1)),
+        "SEED": (SEED, whole(0, 2**32 - 1)),
+        "FOLDS": (FOLDS, whole(2)),
+        "VALIDATION_PARTS": (VALIDATION_PARTS, whole(2)),
+        "DEMO_PAIRS": (  # as fold_scenes asks
+            DEMO_PAIRS,
+            Check("a whole number, at least 3 and FOLDS", lambda n: whole(max(3, FOLDS)).fits(n)),
+        ),
+    }
 
 
 def parse_arguments():
@@ -334,7 +340,7 @@ def choose_splits(arguments, names):
 def main():
     """Prepare the data set that the command line asks for, or print the agreement on it."""
     arguments = parse_arguments()
-    check_constants()
+    check_constants(Path(__file__).name, constants())
     if not arguments.agreement:
         check_splits(arguments)
     start = time.monotonic()

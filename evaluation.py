@@ -43,15 +43,16 @@ from pathlib import Path
 
 from utils.command import (
     InputError,
-    check_choice,
-    check_number,
-    check_whole,
-    constant_error,
+    check_constants,
     fail,
     hold_back_stderr,
     input_errors,
     named_path,
+    number,
+    numbers,
+    one_of,
     run,
+    whole,
 )
 from utils.data.dataset import SPLITS
 from utils.data.sources import (
@@ -429,25 +430,22 @@ def check_folds(parser, arguments):
             parser.error(f"--{option}: name the network of each of {folds} --data, not {count}")
 
 
-def check_constants():
-    """Raise InputError for a constant above that cannot be worked with."""
-    file = "evaluation.py"
-    check_choice("TEMPERATURE", TEMPERATURE, file, [None, "validation"])
-    if THRESHOLD != "validation":
-        check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
-    if not (isinstance(THRESHOLDS, (tuple, list)) and THRESHOLDS):
-        raise constant_error("THRESHOLDS", THRESHOLDS, file, "a tuple of numbers")
-    for threshold in THRESHOLDS:
-        check_number("a number of THRESHOLDS", threshold, file, above=0, below=1)
-    check_whole("BATCH_SIZE", BATCH_SIZE, file, least=1)
-    check_whole("MIN_INLIERS", MIN_INLIERS, file, least=1)
-    check_number("MOST_COVERED", MOST_COVERED, file, above=0, most=1)
+def constants():
+    """Return the constants above that can be unusable, and what each must be."""
+    return {
+        "TEMPERATURE": (TEMPERATURE, one_of(None, "validation")),
+        "THRESHOLD": (THRESHOLD, number(above=0, below=1) | one_of("validation")),
+        "THRESHOLDS": (THRESHOLDS, numbers(above=0, below=1)),
+        "BATCH_SIZE": (BATCH_SIZE, whole(1)),
+        "MIN_INLIERS": (MIN_INLIERS, whole(1)),
+        "MOST_COVERED": (MOST_COVERED, number(above=0, most=1)),
+    }
 
 
 def main():
     """Do what the command line asks for: score, choose a threshold, or segment."""
     arguments = parse_arguments()
-    check_constants()
+    check_constants("evaluation.py", constants())
     if arguments.pictures or arguments.list:
         segment(arguments)
     elif arguments.thresholds:

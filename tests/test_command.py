@@ -5,53 +5,67 @@ import math
 import numpy as np
 import pytest
 
-from utils.command import InputError, check_choice, check_number, check_whole
+from utils.command import InputError, check_constants, number, numbers, one_of, whole
 
 
 @pytest.mark.parametrize("value", [2, 5, np.int64(2)])
 def test_whole_numbers_in_range_pass(value):
-    check_whole("FOLDS", value, "a.py", least=2, most=5)
+    check_constants("a.py", {"FOLDS": (value, whole(least=2, most=5))})
 
 
 @pytest.mark.parametrize("value", [1, 6, -3, 2.0, 2.5, True, "2", None, math.nan])
 def test_others_are_refused_by_name(value):
     with pytest.raises(InputError) as error:
-        check_whole("FOLDS", value, "a.py", least=2, most=5)
+        check_constants("a.py", {"FOLDS": (value, whole(least=2, most=5))})
     line = f"FOLDS = {value!r}: must be a whole number from 2 to 5; edit it in a.py"
     assert str(error.value) == line
 
 
 def test_a_whole_number_may_be_a_multiple_and_have_no_upper_end():
-    check_whole("IMAGE_SIZE", 10**9 * 16, "a.py", least=16, multiple_of=16)
+    check_constants("a.py", {"IMAGE_SIZE": (10**9 * 16, whole(least=16, multiple_of=16))})
     for value in (0, 100):
         with pytest.raises(InputError, match=r"must be a multiple of 16 from 16 on; edit it in"):
-            check_whole("IMAGE_SIZE", value, "a.py", least=16, multiple_of=16)
+            check_constants("a.py", {"IMAGE_SIZE": (value, whole(least=16, multiple_of=16))})
 
 
 @pytest.mark.parametrize("value", [0, 0.5, np.float32(0.25), 1e-9])
 def test_numbers_in_range_pass(value):
-    check_number("DROPOUT", value, "a.py", least=0, below=1)
+    check_constants("a.py", {"DROPOUT": (value, number(least=0, below=1))})
 
 
 @pytest.mark.parametrize("value", [1, -1e-9, math.nan, math.inf, -math.inf, "0.5", None, False])
 def test_numbers_out_of_range_are_refused_by_name(value):
     with pytest.raises(InputError) as error:
-        check_number("DROPOUT", value, "a.py", least=0, below=1)
+        check_constants("a.py", {"DROPOUT": (value, number(least=0, below=1))})
     line = f"DROPOUT = {value!r}: must be a number at least 0 and below 1; edit it in a.py"
     assert str(error.value) == line
 
 
 def test_the_ends_above_and_most():
-    check_number("RATE", 1, "a.py", above=0, most=1)
-    check_number("RATE", -5, "a.py")
+    check_constants("a.py", {"RATE": (1, number(above=0, most=1))})
+    check_constants("a.py", {"RATE": (-5, number())})
     for value in (0, 1.01):
         with pytest.raises(InputError, match="must be a number above 0 and at most 1; edit"):
-            check_number("RATE", value, "a.py", above=0, most=1)
+            check_constants("a.py", {"RATE": (value, number(above=0, most=1))})
     with pytest.raises(InputError, match="RATE = nan: must be a number; edit"):
-        check_number("RATE", math.nan, "a.py")
+        check_constants("a.py", {"RATE": (math.nan, number())})
 
 
 def test_a_choice_is_one_of_those_named():
-    check_choice("PRECISION", "auto", "a.py", ["auto", "float32"])
+    check_constants("a.py", {"PRECISION": ("auto", one_of("auto", "float32"))})
     with pytest.raises(InputError, match="'half': must be one of 'auto', 'float32'; edit it in a"):
-        check_choice("PRECISION", "half", "a.py", ["auto", "float32"])
+        check_constants("a.py", {"PRECISION": ("half", one_of("auto", "float32"))})
+
+
+def test_a_constant_may_pass_one_of_two_checks():
+    either = number(above=0) | one_of(None)
+    check_constants("a.py", {"NORM": (None, either), "RATE": (2, either)})
+    with pytest.raises(InputError, match=r"^NORM = 0: must be a number above 0 or None; edit it"):
+        check_constants("a.py", {"NORM": (0, either)})
+
+
+def test_a_tuple_of_numbers_is_not_empty_and_each_is_in_range():
+    check_constants("a.py", {"LEVELS": ([0.5, 0.9], numbers(above=0, below=1))})
+    for value in ((0.5, 1), (), 0.5, ("0.5",)):
+        with pytest.raises(InputError, match="must be a tuple of numbers above 0 and below 1;"):
+            check_constants("a.py", {"LEVELS": (value, numbers(above=0, below=1))})

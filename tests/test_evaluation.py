@@ -50,7 +50,7 @@ def test_an_impossible_threshold_is_named(value, monkeypatch):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ((0.5, 1), r"^a number of THRESHOLDS = 1: must be a number above 0"),
+        ((0.5, 1), r"^THRESHOLDS = \(0\.5, 1\): must be a tuple of numbers above 0"),
         (0.5, r"^THRESHOLDS = 0\.5: must be a tuple of numbers"),
         ((), r"^THRESHOLDS = \(\): must be a tuple of numbers"),
     ],

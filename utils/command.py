@@ -3,16 +3,19 @@
 import argparse
 import errno
 import math
+import operator
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from numbers import Integral, Real
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
@@ -203,47 +206,102 @@ def parallel(function, items, threads=None):
         yield from pool.map(function, items)
 
 
-def check_whole(name, value, file, least, most=None, multiple_of=1):
-    """Raise InputError unless `value` is a whole number in its range.
+class Check(NamedTuple):
+    """What a constant must be: in words, and as a function that tells whether a value is it."""
 
-    name: the constant's; file: the script in which it is edited; least, most: both allowed, no
-    `most` for no upper end. True and False are no numbers.
-    """
+    wanted: str
+    fits: Callable
+
+    def __or__(self, other):
+        """Return the Check that either passes."""
+        either = self.fits, other.fits
+        return Check(
+            f"{self.wanted} or {other.wanted}", lambda value: any(f(value) for f in either)
+        )
+
+
+def whole(least, most=None, multiple_of=1):
+    """Return the Check of a whole number, `least` and `most` allowed; True and False are none."""
     kind = "a whole number" if multiple_of == 1 else f"a multiple of {multiple_of}"
-    fits = isinstance(value, Integral) and not isinstance(value, bool)
-    fits = fits and least <= value and (most is None or value <= most) and not value % multiple_of
-    if not fits:
-        ends = f"from {least:,} on" if most is None else f"from {least:,} to {most:,}"
-        raise constant_error(name, value, file, f"{kind} {ends}")
+    ends = f"from {least:,} on" if most is None else f"from {least:,} to {most:,}"
+    top = math.inf if most is None else most
+    return Check(
+        f"{kind} {ends}",
+        lambda value: is_a(Integral, value) and least <= value <= top and value % multiple_of == 0,
+    )
 
 
-def check_number(name, value, file, *, least=None, most=None, above=None, below=None):
-    """Raise InputError unless `value` is a finite number, whole or not, in its range.
+def number(*, least=None, most=None, above=None, below=None):
+    """Return the Check of a finite number, whole or not; True and False are none.
 
-    name: the constant's; file: the script in which it is edited; least, most: ends that are
-    allowed; above, below: ends that are not. True and False are no numbers.
+    least, most: ends that are allowed; above, below: ends that are not.
     """
-    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    ends = []
-    for word, end, holds in (
-        ("at least", least, lambda: value >= least),
-        ("above", above, lambda: value > above),
-        ("at most", most, lambda: value <= most),
-        ("below", below, lambda: value < below),
-    ):
-        if end is not None:
-            ends.append(f"{word} {end:,}")
-            fits = fits and holds()
-    if not fits:
-        raise constant_error(name, value, file, " ".join(["a number", " and ".join(ends)]).rstrip())
+    ends = {
+        "at least": (least, operator.ge),
+        "above": (above, operator.gt),
+        "at most": (most, operator.le),
+        "below": (below, operator.lt),
+    }
+    ends = {words: end for words, end in ends.items() if end[0] is not None}
+    listed = " and ".join(f"{words} {end:,}" for words, (end, _) in ends.items())
+    return Check(
+        f"a number {listed}".rstrip(),
+        lambda value: (
+            is_a(Real, value)
+            and math.isfinite(value)
+            and all(holds(value, end) for end, holds in ends.values())
+        ),
+    )
 
 
-def check_choice(name, value, file, choices):
-    """Raise InputError unless `value` is one of `choices`; name, file: as in `check_whole`."""
-    if value not in choices:
-        raise constant_error(name, value, file, f"one of {', '.join(map(repr, choices))}")
+def is_a(kind, value):
+    """Tell whether a value is a number of a `kind` of the module numbers, and no truth value."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def one_of(*choices):
+    """Return the Check of one of `choices`, or of the only one."""
+    listed = ", ".join(map(repr, choices))
+    return Check(f"one of {listed}" if len(choices) > 1 else listed, lambda value: value in choices)
+
+
+def numbers(**ends):
+    """Return the Check of a tuple or list, not empty, of what passes `number(**ends)`."""
+    each = number(**ends)
+    return Check(
+        each.wanted.replace("a number", "a tuple of numbers", 1),
+        lambda values: isinstance(values, (tuple, list)) and values and all(map(each.fits, values)),
+    )
+
+
+def check_constants(file, constants):
+    """Raise InputError, naming it, for the first constant of a script's top that does not fit.
+
+    file: the script's name; constants: a value and its Check by each constant's name.
+    """
+    for name, (value, check) in constants.items():
+        if not check.fits(value):
+            raise constant_error(name, value, file, check.wanted)
 
 
 def constant_error(name, value, file, wanted):
     """Return the InputError for a constant that is not what is `wanted`."""
     return InputError(f"{name} = {value!r}: must be {wanted}; edit it in {file}")
+
+
+# Until train.py has its constants' checks as values, too
+
+
+def check_whole(name, value, file, least, most=None, multiple_of=1):
+    """Check one constant; see `whole`."""
+    check_constants(file, {name: (value, whole(least, most, multiple_of))})
+
+
+def check_number(name, value, file, **ends):
+    """Check one constant; see `number`."""
+    check_constants(file, {name: (value, number(**ends))})
+
+
+def check_choice(name, value, file, choices):
+    """Check one constant; see `one_of`."""
+    check_constants(file, {name: (value, one_of(*choices))})
