@@ -62,7 +62,7 @@ from utils.data.sources import (
     folder_source,
     mask_convention,
 )
-from utils.devices import describe_machine, start_tensorflow
+from utils.devices import choose_precision, describe_machine, start_tensorflow
 from utils.files import lock_folder
 from utils.prediction.films import FilmError, segment_film
 from utils.prediction.networks import (
@@ -72,6 +72,7 @@ from utils.prediction.networks import (
     find_checkpoints,
     hash_weights,
     is_equivariant,
+    load_unet,
     read_config,
     store_threshold,
     stored_choices,
@@ -164,7 +165,7 @@ def load_prediction(networks, tta):
     the networks compute in. Raises InputError for a file that holds no such network, and for
     networks of several sizes.
     """
-    from model import choose_precision, load_unet
+    import model  # noqa: F401  whose layers, of one's own too, Keras must know
 
     precision, folders = choose_precision(), networks.folders
     with input_errors():

@@ -1,4 +1,4 @@
-"""Train the U-Net in two phases, each on a weighted sum of binary cross-entropy and Dice loss.
+"""Train the U-Net of model.py in phases, each on a weighted sum of cross-entropy and Dice loss.
 
     python train.py                 the network of 32 filters: an hour on two cores
     python train.py --filters 64    twice the width: four hours, or four minutes on a large GPU
@@ -6,7 +6,7 @@
 
 Stopped in the middle, the same command goes on where it was. In checkpoints/ this leaves
 
-    unet.keras     the model of the last phase's best epoch by validation Dice, in Keras's format
+    unet.keras     the network of the last phase's best epoch by validation Dice, in Keras's format
     history.csv    losses and scores of every epoch
     curves.png     the same, drawn
     augmented.png  a sheet of training pairs as the network sees them
@@ -19,31 +19,39 @@ import math
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from utils.command import (
+    Check,
     InputError,
-    check_choice,
-    check_number,
-    check_whole,
-    constant_error,
+    check_constants,
     input_errors,
     named_path,
+    number,
+    one_of,
     run,
+    whole,
 )
 from utils.data.dataset import check_unchanged, load_split, load_summary
-from utils.devices import describe_machine, make_strategy, start_tensorflow
+from utils.devices import choose_precision, describe_machine, make_strategy, start_tensorflow
 from utils.drawing import SKY, outline, save_sheet
 from utils.files import cannot_write, lock_folder, read_whole, reading, write_beside
-from utils.prediction.networks import descent_doubts, line_of_descent, trained_settings
+from utils.prediction.networks import (
+    descent_doubts,
+    line_of_descent,
+    load_unet,
+    trained_settings,
+)
 from utils.training.augmentation import Pairs, make_generator
 from utils.training.backups import KEPT, RESUME, drop_backups, restore, save_backup
-from utils.training.history import best_row, read_history, save_curves, write_history
+from utils.training.history import describe_loss, read_history, save_curves, write_history
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
@@ -54,25 +62,25 @@ SEED = 42
 
 # Where these differ from the ORIGINAL below, docs/experiments.md says what each brought.
 
-# The network: 64 filters of the first block, as in the original, take four times as long on CPUs
-FILTERS = 32
-# How its kernels are trained: "plain" like those of unet.keras; "standardized", which Muon needs;
-# "equivariant", which stand in eight orientations too, for a multiple of 8 FILTERS (see model.py).
+# The network. Its blocks stand in model.py
+FILTERS = 32  # of the first block; the original's 64 take four times as long on CPUs
+GREY = False  # whether pictures are made grey first
+PRIOR = True  # whether the output starts at the polyps' share of the pixels, not at a half
+# How 3x3 kernels are trained: "plain", as in unet.keras; "standardized", which Muon needs; or
+# "equivariant", in eight orientations too, for a multiple of 8 FILTERS (utils/training/kernels.py).
 # With --from the width is that of the network begun with, and the kernels the less shared of both
 KERNELS = "equivariant"
 DROPPED = 0.3  # of the channels of the two deepest levels, in each training step
 
-# The schedule. An epoch is one pass over the training split. With DECAY the learning rate falls to
-# 0 along a cosine in each phase, but for a second one with DICE_AVERAGED. Muon takes rates of about
-# 5 times Adam's ("adam").
-BCE_EPOCHS, BCE_LEARNING_RATE = 76, 5e-3  # of the first phase, "bce"
-BCE_DICE_WEIGHT = 1.0  # of the Dice loss in the first: with it, learning is faster; 0: none
-DICE_EPOCHS, DICE_LEARNING_RATE = 8, 3e-3  # of the second, "dice"
-DICE_BCE_WEIGHT = 1.0  # of the cross-entropy in the second; 0: none
-# Above 0, the second phase keeps its rate, and the network is the running mean of its weights over
-# about this part of it (Polyak and Juditsky 1992); not of a phase that begins with random weights
-DICE_AVERAGED = 0.7
-OPTIMIZER, DECAY = "muon", True
+# The phases, one after the other. An epoch is one pass over the training split. "bce" and "dice"
+# weigh the two losses. With DECAY the learning rate falls to 0 along a cosine in each phase. A
+# phase with "average" keeps its rate instead, and its network is the running mean of the weights
+# over about that part of it (Polyak and Juditsky 1992); not if it begins with random weights.
+PHASES = [
+    {"epochs": 76, "learning_rate": 5e-3, "bce": 1, "dice": 1},
+    {"epochs": 8, "learning_rate": 3e-3, "bce": 1, "dice": 1, "average": 0.7},
+]
+OPTIMIZER, DECAY = "muon", True  # Muon takes rates of about 5 times those of "adam"
 # The wider a layer, the more a step changes what it answers, and the first ones can silence it for
 # good. So with DECAY the rate of a network of more filters than this rises over so many steps first
 WARM_UP_ABOVE, WARM_UP = 24, 90
@@ -80,7 +88,8 @@ CLIP_NORM = 1.0  # of the whole gradient, None for no limit: a wild step can kil
 BATCH_SIZE = 16  # over all devices together
 
 # What ImageDataGenerator may do to a picture and its mask; it also knows brightness_range,
-# channel_shift_range and cval. A gut has no up or down.
+# channel_shift_range and cval. A gut has no up or down. To "equivariant" kernels a flip or a
+# quarter turn is nothing new: to them the other transforms matter
 AUGMENTATION = {
     "rotation_range": 180,  # degrees
     "width_shift_range": 0.12,  # of the width
@@ -98,16 +107,13 @@ COLOURS = {"gamma": 0.35, "contrast": 0.25, "brightness": 0.12, "gain": 0.12}
 ORIGINAL = {
     "filters": 64,
     "grey": True,
+    "prior": False,
     "kernels": "plain",
     "dropped": 0,
-    "prior": False,
-    "bce_epochs": 300,
-    "bce_learning_rate": 1e-3,
-    "bce_dice_weight": 0,
-    "dice_epochs": 150,
-    "dice_learning_rate": 1e-4,
-    "dice_bce_weight": 0,
-    "dice_averaged": 0,
+    "phases": [
+        {"epochs": 300, "learning_rate": 1e-3, "bce": 1, "dice": 0},
+        {"epochs": 150, "learning_rate": 1e-4, "bce": 0, "dice": 1},
+    ],
     "optimizer": "adam",
     "decay": False,
     "clip_norm": None,
@@ -124,49 +130,127 @@ ORIGINAL = {
 }
 
 WORKERS = 2  # threads that augment while the network computes
+COLLAPSED_STEPS = 450  # in a row without a polyp on the validation split: training gives up
+DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
 
 MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 99_999, 100_000  # more is a slip of the keyboard
-COLLAPSED_EPOCHS = 10  # in a row without a polyp on the validation split: training gives up
-DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
+FEW_STEPS = 500  # of all phases: fewer hardly teach a network that begins with random weights
 KERNEL_KINDS = ["plain", "standardized", "equivariant"]  # each shares more than the one before
 PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
-ADVICE = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
 OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
+ADVICE = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
+ADVICE_COLLAPSED = (
+    "try another --seed, a smaller --batch-size or a lower learning rate, with --fresh, or"
+    " --from checkpoints/hyperkvasir-32"
+)
+
+# The settings: each constant that decides what comes out of a training, and what it may be
+
+PHASE = {
+    "epochs": whole(0, MOST_EPOCHS),
+    "learning_rate": number(above=0),
+    "bce": number(least=0),
+    "dice": number(least=0),
+    "average": number(least=0),
+}
+COLOUR = dict.fromkeys(("gamma", "contrast", "brightness", "gain"), number(least=0, below=1))
 
 
-def check_constants():
-    """Raise InputError for a constant above that cannot be worked with."""
-    file = "train.py"
-    check_choice("PRECISION", PRECISION, file, PRECISIONS)
-    check_choice("OPTIMIZER", OPTIMIZER, file, ["muon", "adam"])
-    check_choice("KERNELS", KERNELS, file, KERNEL_KINDS)
-    check_choice("DECAY", DECAY, file, [True, False])
-    check_number("DROPPED", DROPPED, file, least=0, below=1)
-    check_number("THRESHOLD", THRESHOLD, file, above=0, below=1)
-    for name in ("BCE_EPOCHS", "DICE_EPOCHS"):
-        check_whole(name, globals()[name], file, 0, MOST_EPOCHS)
-    if not BCE_EPOCHS + DICE_EPOCHS:
-        raise constant_error("DICE_EPOCHS", 0, file, "above 0 where BCE_EPOCHS is 0")
-    for name in ("BCE_LEARNING_RATE", "DICE_LEARNING_RATE"):
-        check_number(name, globals()[name], file, above=0)
-    for name in ("BCE_DICE_WEIGHT", "DICE_BCE_WEIGHT"):
-        check_number(name, globals()[name], file, least=0)
-    check_number("DICE_AVERAGED", DICE_AVERAGED, file, least=0)
-    if CLIP_NORM is not None:
-        check_number("CLIP_NORM", CLIP_NORM, file, above=0)
-    check_whole("FILTERS", FILTERS, file, 1, MOST_FILTERS)
-    for name in ("WARM_UP_ABOVE", "WARM_UP"):
-        check_whole(name, globals()[name], file, 0)
-    check_whole("BATCH_SIZE", BATCH_SIZE, file, 1, MOST_PAIRS)
-    for name in ("WORKERS", "COLLAPSED_EPOCHS"):
-        check_whole(name, globals()[name], file, 1)
-    check_whole("SEED", SEED, file, 0, 2**32 - 1)
-    check_number("DRAWING_INTERVAL", DRAWING_INTERVAL, file, least=0)
-    if not isinstance(COLOURS, dict):
-        raise constant_error("COLOURS", COLOURS, file, "a dict, as it stands there, or {}")
-    for name, extent in COLOURS.items():
-        check_choice("COLOURS", name, file, ["gamma", "contrast", "brightness", "gain"])
-        check_number(f"COLOURS[{name!r}]", extent, file, least=0, below=1)
+def fits(values, checks):
+    """Tell whether a dict holds nothing but what `checks`, by the same names, let pass."""
+    known = isinstance(values, dict) and values.keys() <= checks.keys()
+    return known and all(checks[name].fits(value) for name, value in values.items())
+
+
+def fits_phases(phases):
+    """Tell whether PHASES can be trained: each is whole, has a loss, and one has an epoch."""
+    needed = PHASE.keys() - {"average"}
+    return (
+        isinstance(phases, (list, tuple))
+        and all(fits(phase, PHASE) and phase.keys() >= needed for phase in phases)
+        and all(phase["bce"] + phase["dice"] > 0 for phase in phases)
+        and any(phase["epochs"] for phase in phases)
+    )
+
+
+def constants():
+    """Return the value and the Check of each constant that is a setting, by its name."""
+    phases = "a list of phases as they stand there, each with a loss, at least one with an epoch"
+    colours = "a dict of gamma, contrast, brightness and gain, each from 0 to below 1, or {}"
+    return {
+        "FILTERS": (FILTERS, whole(1, MOST_FILTERS)),
+        "GREY": (GREY, one_of(True, False)),
+        "PRIOR": (PRIOR, one_of(True, False)),
+        "KERNELS": (KERNELS, one_of(*KERNEL_KINDS)),
+        "DROPPED": (DROPPED, number(least=0, below=1)),
+        "PHASES": (PHASES, Check(phases, fits_phases)),
+        "OPTIMIZER": (OPTIMIZER, one_of("muon", "adam")),
+        "DECAY": (DECAY, one_of(True, False)),
+        "WARM_UP": (WARM_UP, whole(0)),
+        "CLIP_NORM": (CLIP_NORM, one_of(None) if CLIP_NORM is None else number(above=0)),
+        "BATCH_SIZE": (BATCH_SIZE, whole(1, MOST_PAIRS)),
+        "AUGMENTATION": (AUGMENTATION, Check("a dict; {} augments nothing", is_dict)),
+        "COLOURS": (COLOURS, Check(colours, partial(fits, checks=COLOUR))),
+        "PRECISION": (PRECISION, one_of(*PRECISIONS)),
+        "THRESHOLD": (THRESHOLD, number(above=0, below=1)),
+        "SEED": (SEED, whole(0, 2**32 - 1)),
+    }
+
+
+def other_constants():
+    """Return the value and the Check of each constant that changes no outcome, by its name."""
+    return {
+        "WARM_UP_ABOVE": (WARM_UP_ABOVE, whole(0)),  # by which WARM_UP is a setting or 0
+        "WORKERS": (WORKERS, whole(1)),
+        "COLLAPSED_STEPS": (COLLAPSED_STEPS, whole(1)),
+        "DRAWING_INTERVAL": (DRAWING_INTERVAL, number(least=0)),
+    }
+
+
+def is_dict(value):
+    return isinstance(value, dict)
+
+
+def collect_settings(arguments, summary):
+    """Return everything that decides what comes out of a training, as config.json keeps it."""
+    settings = {name.lower(): value for name, (value, _) in constants().items()}
+    if arguments.original:
+        settings |= ORIGINAL
+    if arguments.start:
+        theirs = trained_settings(arguments.start)
+        settings |= {name: theirs.get(name, settings[name]) for name in ("filters", "grey")}
+        both = settings["kernels"], theirs.get("kernels")
+        settings["kernels"] = next(kernels for kernels in KERNEL_KINDS if kernels in both)
+    if arguments.epochs:
+        settings["phases"] = change_epochs(settings["phases"], arguments.epochs)
+    settings["filters"] = arguments.filters or settings["filters"]
+    settings["batch_size"] = arguments.batch_size or settings["batch_size"]
+    settings["seed"] = arguments.seed
+    if not (settings["decay"] and settings["filters"] > WARM_UP_ABOVE):
+        settings["warm_up"] = 0
+    settings |= line_of_descent(arguments.start) if arguments.start else {"from": None}
+    settings |= {
+        "image_size": summary["image_size"],
+        "data_source": summary["source"],
+        "data_sha256": summary["sha256"],
+    }
+    try:
+        return json.loads(json.dumps(settings))  # as they come back from the file: no tuples
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"train.py: a constant holds more than plain numbers, texts, lists and dicts ({error});"
+            " edit it"
+        ) from error
+
+
+def change_epochs(phases, epochs):
+    """Return phases of other numbers of epochs; raises InputError unless there is one for each."""
+    if len(epochs) != len(phases) or not any(epochs):
+        raise InputError(
+            f"--epochs {' '.join(map(str, epochs))}: must be {len(phases)} numbers, one for each"
+            " phase, not all of them 0"
+        )
+    return [phase | {"epochs": count} for phase, count in zip(phases, epochs, strict=True)]
 
 
 def check_masks(summary, data_dir):
@@ -181,298 +265,7 @@ def check_masks(summary, data_dir):
             )
 
 
-def save_augmented(path, pairs, count=8):
-    """Save a sheet of the first training pairs as they are, and as the network sees them."""
-    images, masks = pairs.batch(0)
-    count = min(count, len(images))
-    originals = pairs.split.images[pairs.draw(0)[0][:count]]
-    chosen = list(zip(images[:count], masks[:count], strict=True))
-    rows = {
-        "stored": originals,
-        "augmented": [image for image, _ in chosen],
-        "with mask": [outline(image, [(mask, SKY)]) for image, mask in chosen],
-    }
-    titles = [f"pair {number + 1}" for number in range(count)]
-    save_sheet(path, rows, titles, "The first training pairs of the first epoch")
-
-
-def check_weights(model, epoch):
-    """End the training, with status 1 and a line, if a weight is no number.
-
-    The loss may still be finite: a ReLU makes 0 of what is no number.
-    """
-    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
-        sys.exit(f"train.py: the weights of epoch {epoch} are not finite; {ADVICE}")
-
-
-def check_health(rows, phase):
-    """End the training, with status 1 and a line, if it has broken down.
-
-    It has if the last loss is not finite, or if COLLAPSED_EPOCHS in a row called no pixel of the
-    validation split polyp, or all of them.
-    """
-    last = rows[-1]
-    if not (math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])):
-        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {ADVICE}")
-    recent = [row for row in rows if row["phase"] == phase][-COLLAPSED_EPOCHS:]
-    varied = any(0 < row["val_predicted_fraction"] < 1 for row in recent)
-    if len(recent) == COLLAPSED_EPOCHS and not varied:
-        sys.exit(
-            "train.py: no polyp predicted on the validation split, or nothing else, for"
-            f" {COLLAPSED_EPOCHS} epochs: the network has collapsed; {ADVICE}"
-        )
-
-
-class EpochKeeper:
-    """Keep the history, the best model and all that a phase needs to go on.
-
-    keras.callbacks.BackupAndRestore leaves out the first two, and a kill while it writes can leave
-    a half-written file; here each file is whole at every moment.
-    """
-
-    def __init__(
-        self, model, folder, rows, phase, pairs, validation_pairs, check_data, loss_weights
-    ):
-        self.model, self.folder, self.rows, self.phase = model, folder, rows, phase
-        self.pairs, self.validation_pairs = pairs, validation_pairs
-        self.check_data, self.loss_weights = check_data, loss_weights
-        self.drawn = time.monotonic()
-
-    def begin_epoch(self, epoch, logs=None):
-        """Before an epoch, counted from 0."""
-        self.pairs.epoch, self.begin = epoch, time.monotonic()
-        # An epoch that was written down but not backed up before an interruption runs once more
-        ahead = [r for r in self.rows if r["phase"] == self.phase and r["epoch"] > epoch]
-        for row in ahead:
-            self.rows.remove(row)
-
-    def end_epoch(self, epoch, logs):
-        """After an epoch: its training losses and scores are `logs`, which get the validation's."""
-        from model import save_model
-
-        validation = self.validation_pairs.dataset()
-        with averaged_weights(self.model):
-            scores = self.model.evaluate(validation, verbose=0, return_dict=True)
-            logs |= {f"val_{name}": score for name, score in scores.items()}
-            for pairs in (self.pairs, self.validation_pairs):
-                if pairs.failure:
-                    raise pairs.failure
-            self.check_data()
-            seconds = round(time.monotonic() - self.begin, 2)
-            row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
-            self.rows.append(row)
-            check_health(self.rows, self.phase)
-            check_weights(self.model, epoch + 1)
-            if best_row(self.rows) is row:
-                with write_beside(self.folder / "unet.keras") as beside:
-                    save_model(self.model, beside)
-        write_history(self.folder / "history.csv", self.rows)
-        if time.monotonic() - self.drawn > DRAWING_INTERVAL:
-            save_curves(self.folder / "curves.png", self.rows, THRESHOLD, self.loss_weights)
-            self.drawn = time.monotonic()
-        save_backup(self.folder, self.phase, epoch + 1, self.model, self.model.optimizer)
-
-
-def first_phase(settings):
-    """Return the phase that a training begins with."""
-    return "bce" if settings["bce_epochs"] else "dice"
-
-
-def make_optimizer(settings, phase, steps):
-    """Return the optimizer of a phase of `steps` steps in all; settings: see `collect_settings`."""
-    import keras
-
-    from utils.training.muon import GramMuon
-
-    rate, common = settings[f"{phase}_learning_rate"], {"global_clipnorm": settings["clip_norm"]}
-    averaged = settings["dice_averaged"] if phase == "dice" else 0
-    if averaged and (settings["bce_epochs"] or settings["from"]):
-        reach = max(1, averaged * steps)
-        common |= {"use_ema": True, "ema_momentum": 1 - 1 / reach}
-    elif settings["decay"]:
-        warm_up = min(settings["warm_up"], steps // 2) if phase == first_phase(settings) else 0
-        schedule = keras.optimizers.schedules.CosineDecay
-        if warm_up:
-            rate = schedule(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up)
-        else:
-            rate = schedule(rate, steps)
-    if settings["optimizer"] == "adam":
-        return keras.optimizers.Adam(rate, **common)
-    # What is no matrix (biases, gains, transposed convolutions) takes Adam's step, at its rate
-    return GramMuon(rate, adam_lr_ratio=0.2, weight_decay=None, adam_weight_decay=None, **common)
-
-
-@contextmanager
-def averaged_weights(model):
-    """Give a model the running mean of its weights meanwhile, if its optimizer keeps one."""
-    own = model.get_weights()
-    model.optimizer.finalize_variable_values(model.trainable_variables)
-    yield
-    model.set_weights(own)
-
-
-def compile_unet(model, loss, optimizer, threshold):
-    """Compile a model with the scores of history.csv.
-
-    All variables of both are made here: any that the first step made would have it traced twice.
-    """
-    import keras
-
-    from model import dice_score, predicted_fraction
-
-    optimizer.build(model.trainable_variables)
-    metrics = [
-        keras.metrics.MeanMetricWrapper(score, score.__name__, threshold=threshold)
-        for score in (dice_score, predicted_fraction)
-    ]
-    model.compile(optimizer, loss, metrics=metrics)
-
-
-def train(settings, arguments, machine, strategy):
-    """Train through both phases, or what is left of them; return the rows of the history.
-
-    settings: see `collect_settings`; arguments: the command line's, which name the folders, that of
-    the checkpoints locked. machine: see `describe_machine`.
-    """
-    import keras
-
-    from model import add_losses, build_unet, load_unet, start_from
-
-    folder, seed, batch_size = Path(arguments.checkpoints), settings["seed"], settings["batch_size"]
-    training, validation = (load_split(name, arguments.data) for name in ("train", "validation"))
-    fraction = load_summary(arguments.data)["polyp_fraction"]["train"]
-    replicas = strategy.num_replicas_in_sync
-    generator = make_generator(settings["augmentation"])
-    validation_pairs = Pairs(validation, batch_size, WORKERS, replicas=replicas)
-    keras.utils.set_random_seed(seed)
-    with strategy.scope(), input_errors():
-        model = build_unet(
-            settings["image_size"],
-            filters=settings["filters"],
-            grey=settings["grey"],
-            polyp_fraction=fraction if settings["prior"] else 0.5,
-            precision=machine["precision"],
-            kernels=settings["kernels"],
-            dropped=settings["dropped"],
-        )
-        if arguments.start:
-            source = Path(arguments.start) / "unet.keras"
-            start_from(model, load_unet(source), source)
-    begin(folder, settings, machine, arguments.fresh)
-    rows = read_history(folder / "history.csv")
-    if rows:
-        with input_errors():
-            load_unet(folder / "unet.keras", way_out="--fresh begins anew")
-    way_out = "prepare it again as it was to go on, or begin anew with --fresh"
-    check_data = partial(check_unchanged, arguments.data, settings["data_sha256"], way_out)
-    loss_weights = {
-        "bce": (1, settings["bce_dice_weight"]),
-        "dice": (settings["dice_bce_weight"], 1),
-    }
-    for number, phase in enumerate(loss_weights):
-        pairs = Pairs(
-            *(training, batch_size, WORKERS, generator, settings["colours"]),
-            seed=(seed, number),
-            replicas=replicas,
-        )
-        if phase == first_phase(settings):
-            save_augmented(folder / "augmented.png", pairs)
-        every_pair = pairs, validation_pairs
-        keeper = EpochKeeper(model, folder, rows, phase, *every_pair, check_data, loss_weights)
-        train_phase(keeper, add_losses(*loss_weights[phase]), settings, strategy)
-    save_curves(folder / "curves.png", rows, THRESHOLD, loss_weights)
-    drop_backups(folder)
-    return rows
-
-
-def train_phase(keeper, loss, settings, strategy):
-    """Train through the phase of `keeper`, an EpochKeeper, or what is left of it."""
-    import keras
-
-    model, folder, phase, pairs = keeper.model, keeper.folder, keeper.phase, keeper.pairs
-    epochs = settings[f"{phase}_epochs"]
-    done = [row["phase"] for row in keeper.rows]
-    if not epochs or (phase == "bce" and "dice" in done):
-        return
-    with strategy.scope():
-        optimizer = make_optimizer(settings, phase, epochs * len(pairs))
-        compile_unet(model, loss, optimizer, settings["threshold"])
-        epoch = restore(folder, phase, model, optimizer)
-        if phase == "dice" and not epoch:
-            lacking = restore(folder, "bce", model) < settings["bce_epochs"]
-        else:  # two epochs may be written down and not backed up: the last, and a damaged one
-            lacking = done.count(phase) - epoch > KEPT
-    if lacking:
-        raise InputError(f"{folder / RESUME}: lacks a whole backup; --fresh begins anew")
-    if epoch > done.count(phase):
-        raise InputError(f"{folder / 'history.csv'}: lacks epochs; --fresh begins anew")
-    if epoch == epochs:
-        return
-    print(f"{phase}: {epochs - epoch} epochs of {len(pairs)} steps", flush=True)
-    model.fit(
-        pairs.dataset(),
-        initial_epoch=epoch,
-        epochs=epochs,
-        callbacks=[keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch)],
-        shuffle=False,  # Pairs does it, by the seed
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-
-
-# The command
-
-
-def collect_settings(arguments, summary):
-    """Return everything that decides what comes out of a training, as config.json keeps it."""
-    settings = {
-        "filters": FILTERS,
-        "grey": False,
-        "kernels": KERNELS,
-        "dropped": DROPPED,
-        "prior": True,  # the output starts at the polyps' share of the pixels
-        "bce_epochs": BCE_EPOCHS,
-        "bce_learning_rate": BCE_LEARNING_RATE,
-        "bce_dice_weight": BCE_DICE_WEIGHT,
-        "dice_epochs": DICE_EPOCHS,
-        "dice_learning_rate": DICE_LEARNING_RATE,
-        "dice_bce_weight": DICE_BCE_WEIGHT,
-        "dice_averaged": DICE_AVERAGED,
-        "optimizer": OPTIMIZER,
-        "decay": DECAY,
-        "clip_norm": CLIP_NORM,
-        "batch_size": BATCH_SIZE,
-        "augmentation": AUGMENTATION,
-        "colours": COLOURS,
-    }
-    if arguments.original:
-        settings |= ORIGINAL
-    if arguments.start:
-        theirs = trained_settings(arguments.start)
-        settings |= {name: theirs.get(name, settings[name]) for name in ("filters", "grey")}
-        both = settings["kernels"], theirs.get("kernels")
-        settings["kernels"] = next(kernels for kernels in KERNEL_KINDS if kernels in both)
-    if arguments.epochs:
-        settings["bce_epochs"], settings["dice_epochs"] = arguments.epochs
-    filters = arguments.filters or settings["filters"]
-    settings |= {
-        "filters": filters,
-        "warm_up": WARM_UP if settings["decay"] and filters > WARM_UP_ABOVE else 0,
-        "batch_size": arguments.batch_size or settings["batch_size"],
-        "precision": PRECISION,
-        "threshold": THRESHOLD,
-        "seed": arguments.seed,
-        **(line_of_descent(arguments.start) if arguments.start else {"from": None}),
-        "image_size": summary["image_size"],
-        "data_source": summary["source"],
-        "data_sha256": summary["sha256"],
-    }
-    try:
-        return json.loads(json.dumps(settings))  # as they come back from the file: no tuples
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"train.py: a constant holds more than plain numbers, texts, lists and dicts ({error});"
-            " edit it"
-        ) from error
+# The folder: a training that it holds goes on, or is told of
 
 
 def earlier_training(folder, settings):
@@ -498,12 +291,34 @@ def earlier_training(folder, settings):
         raise InputError(
             f"{folder}: holds a training with {key} {before.get(key)}, not {settings[key]};"
             " --fresh replaces it, --checkpoints DIR keeps both"
+            + (f", --from {folder} goes on from its network" if key == "phases" else "")
         )
     return config
 
 
-def begin(folder, settings, machine, fresh):
+def check_built(before, training):
+    """Raise InputError if the network of an earlier training was built otherwise by model.py.
+
+    before: its config.json.
+    """
+    if before.get("network") != describe_built(training):
+        raise InputError(
+            f"{training.folder}: holds a training of another network, for model.py was edited;"
+            " --fresh replaces it, --checkpoints DIR keeps both"
+        )
+
+
+def describe_built(training):
+    """Return what config.json keeps of how the network is built, a dict."""
+    from utils.training.kernels import fingerprint, is_equivariant
+
+    equivariant = is_equivariant(training.network)
+    return {"sha256": fingerprint(training.plain), "equivariant": equivariant}
+
+
+def begin(training, machine, fresh):
     """Make the folder ready for a training, or for the rest of one; `fresh` clears it first."""
+    folder, settings = training.folder, training.settings
     try:
         if fresh:
             for name in OUTPUTS:
@@ -512,18 +327,358 @@ def begin(folder, settings, machine, fresh):
         (folder / RESUME).mkdir(exist_ok=True)
     except OSError as error:
         raise cannot_write(error.filename or folder, error) from error
+    config = {"settings": settings, "network": describe_built(training), "machine": machine}
     with write_beside(folder / "config.json") as beside:
-        beside.write_text(json.dumps({"settings": settings, "machine": machine}, indent=2) + "\n")
+        beside.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def whole_number(least, most=None):
-    """Return an argparse type for whole numbers from `least` on."""
+# The network, and the pairs that it learns from
+
+
+class Training(NamedTuple):
+    """What all phases of a training share.
+
+    settings: see `collect_settings`. folder: of its checkpoints. plain: the network that
+    `build_unet` makes, and that is saved; network: the one that is trained in its place. split:
+    the training Split; validation: the Pairs of the other. check_data: raises InputError if the
+    data set has been prepared anew. rows: of the history.
+    """
+
+    settings: dict
+    folder: Path
+    plain: Any
+    network: Any
+    strategy: Any
+    split: Any
+    validation: Pairs
+    check_data: Callable
+    rows: list
+
+
+def build_training(settings, arguments, strategy, precision):
+    """Return the Training of these settings, its network as it begins, its history as it stands.
+
+    arguments: the command line's, which name the folders. precision: of `to_train`.
+    """
+    import keras
+
+    from model import build_unet
+    from utils.training.kernels import start_from, to_train
+
+    data_dir, folder = arguments.data, Path(arguments.checkpoints)
+    split, validation = (load_split(name, data_dir) for name in ("train", "validation"))
+    make_generator(settings["augmentation"])  # refuses what it cannot do
+    fraction = load_summary(data_dir)["polyp_fraction"]["train"]
+    keras.utils.set_random_seed(settings["seed"])
+    with input_errors():
+        plain = build_unet(
+            settings["image_size"],
+            filters=settings["filters"],
+            polyp_fraction=fraction if settings["prior"] else 0.5,
+            dropped=settings["dropped"],
+            grey=settings["grey"],
+        )
+        keras.utils.set_random_seed(settings["seed"])  # whatever the plain one has drawn
+        with strategy.scope():
+            network = to_train(plain, settings["kernels"], precision)
+            if arguments.start:
+                source = Path(arguments.start) / "unet.keras"
+                start_from(network, load_unet(source), source)
+    replicas = strategy.num_replicas_in_sync
+    validation = Pairs(validation, settings["batch_size"], WORKERS, replicas=replicas)
+    way_out = "prepare it again as it was to go on, or begin anew with --fresh"
+    check_data = partial(check_unchanged, data_dir, settings["data_sha256"], way_out)
+    rows = [] if arguments.fresh else read_history(folder / "history.csv")
+    return Training(settings, folder, plain, network, strategy, split, validation, check_data, rows)
+
+
+def make_pairs(training, phase):
+    """Return the augmented training Pairs of a phase, counted from 1."""
+    settings = training.settings
+    return Pairs(
+        training.split,
+        settings["batch_size"],
+        WORKERS,
+        make_generator(settings["augmentation"]),
+        settings["colours"],
+        seed=(settings["seed"], phase - 1),
+        replicas=training.strategy.num_replicas_in_sync,
+    )
+
+
+def save_augmented(path, pairs, count=8):
+    """Save a sheet of the first training pairs as they are, and as the network sees them."""
+    images, masks = pairs.batch(0)
+    count = min(count, len(images))
+    originals = pairs.split.images[pairs.draw(0)[0][:count]]
+    chosen = list(zip(images[:count], masks[:count], strict=True))
+    rows = {
+        "stored": originals,
+        "augmented": [image for image, _ in chosen],
+        "with mask": [outline(image, [(mask, SKY)]) for image, mask in chosen],
+    }
+    titles = [f"pair {number + 1}" for number in range(count)]
+    save_sheet(path, rows, titles, "The first training pairs of the first epoch")
+
+
+# The step
+
+
+def first_phase(settings):
+    """Return the phase that a training begins with, counted from 1."""
+    return next(n for n, phase in enumerate(settings["phases"], 1) if phase["epochs"])
+
+
+def make_optimizer(settings, phase, steps):
+    """Return the optimizer of a phase, counted from 1, of `steps` steps in all."""
+    import keras
+
+    from utils.training.muon import GramMuon
+
+    own, begins = settings["phases"][phase - 1], phase == first_phase(settings)
+    rate, common = own["learning_rate"], {"global_clipnorm": settings["clip_norm"]}
+    average = own.get("average", 0)
+    if average and (settings["from"] or not begins):
+        reach = max(1, average * steps)
+        common |= {"use_ema": True, "ema_momentum": 1 - 1 / reach}
+    elif settings["decay"]:
+        warm_up = min(settings["warm_up"], steps // 2) if begins else 0
+        schedule = keras.optimizers.schedules.CosineDecay
+        if warm_up:
+            rate = schedule(0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up)
+        else:
+            rate = schedule(rate, steps)
+    if settings["optimizer"] == "adam":
+        return keras.optimizers.Adam(rate, **common)
+    # What is no matrix (biases, gains, transposed convolutions) takes Adam's step, at its rate
+    return GramMuon(rate, adam_lr_ratio=0.2, weight_decay=None, adam_weight_decay=None, **common)
+
+
+def compile_unet(network, loss, optimizer, threshold):
+    """Compile a network with the scores of history.csv.
+
+    All variables of both are made here: any that the first step made would have it traced twice.
+    """
+    import keras
+
+    from model import dice_score, predicted_fraction
+
+    optimizer.build(network.trainable_variables)
+    metrics = [
+        keras.metrics.MeanMetricWrapper(score, score.__name__, threshold=threshold)
+        for score in (dice_score, predicted_fraction)
+    ]
+    network.compile(optimizer, loss, metrics=metrics)
+
+
+@contextmanager
+def averaged_weights(network):
+    """Give a network the running mean of its weights meanwhile, if its optimizer keeps one."""
+    own = network.get_weights()
+    network.optimizer.finalize_variable_values(network.trainable_variables)
+    yield
+    network.set_weights(own)
+
+
+# The epochs
+
+
+def best_row(rows):
+    """Return the row of the epoch that is kept: that of the last phase's highest validation Dice.
+
+    Of equals it is the first. Earlier phases do not count: the highest score of their many epochs
+    is more luck than learning.
+    """
+    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
+    return max(last, key=lambda row: row["val_dice_score"])
+
+
+def check_health(rows, steps):
+    """End the training, with status 1 and a line, if it has broken down.
+
+    It has if the last loss is not finite, or if no pixel of the validation split was called polyp,
+    or all of them were, for COLLAPSED_STEPS of a phase and three epochs. steps: of an epoch.
+    """
+    last = rows[-1]
+    if not (math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])):
+        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {ADVICE}")
+    epochs = max(3, math.ceil(COLLAPSED_STEPS / steps))
+    recent = [row for row in rows if row["phase"] == last["phase"]][-epochs:]
+    varied = any(0 < row["val_predicted_fraction"] < 1 for row in recent)
+    if len(recent) == epochs and not varied:
+        sys.exit(
+            "train.py: no polyp predicted on the validation split, or nothing else, for"
+            f" {epochs} epochs: the network has collapsed; {ADVICE_COLLAPSED}"
+        )
+
+
+def check_weights(network, epoch):
+    """End the training, with status 1 and a line, if a weight is no number.
+
+    The loss may still be finite: a ReLU makes 0 of what is no number.
+    """
+    if not all(np.isfinite(weights).all() for weights in network.get_weights()):
+        sys.exit(f"train.py: the weights of epoch {epoch} are not finite; {ADVICE}")
+
+
+class EpochKeeper:
+    """Keep the history, the best network and all that a phase needs to go on.
+
+    keras.callbacks.BackupAndRestore leaves out the first two, and a kill while it writes can leave
+    a half-written file; here each file is whole at every moment.
+    """
+
+    def __init__(self, training, phase, pairs):
+        self.training, self.phase, self.pairs = training, phase, pairs
+        self.drawn, self.estimated = time.monotonic(), False
+
+    def begin_epoch(self, epoch, logs=None):
+        """Before an epoch, counted from 0."""
+        self.pairs.epoch, self.began = epoch, time.monotonic()
+        # An epoch that was written down but not backed up before an interruption runs once more
+        rows = self.training.rows
+        for row in [r for r in rows if r["phase"] == self.phase and r["epoch"] > epoch]:
+            rows.remove(row)
+
+    def end_epoch(self, epoch, logs):
+        """After an epoch: its training losses and scores are `logs`, which get the validation's."""
+        training, network = self.training, self.training.network
+        rows, folder = training.rows, training.folder
+        with averaged_weights(network):
+            validation = training.validation.dataset()
+            scores = network.evaluate(validation, verbose=0, return_dict=True)
+            logs |= {f"val_{name}": score for name, score in scores.items()}
+            for pairs in (self.pairs, training.validation):
+                if pairs.failure:
+                    raise pairs.failure
+            training.check_data()
+            seconds = round(time.monotonic() - self.began, 2)
+            row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
+            rows.append(row)
+            check_health(rows, len(self.pairs))
+            check_weights(network, epoch + 1)
+            if best_row(rows) is row:
+                save_network(training)
+        write_history(folder / "history.csv", rows)
+        if time.monotonic() - self.drawn > DRAWING_INTERVAL:
+            draw_curves(training)
+            self.drawn = time.monotonic()
+        save_backup(folder, self.phase, epoch + 1, network, network.optimizer)
+        self.estimate(seconds)
+
+    def estimate(self, seconds):
+        """Print once how long the rest will take if each epoch takes so many seconds."""
+        phases = self.training.settings["phases"]
+        left = sum(phase["epochs"] for phase in phases) - len(self.training.rows)
+        if not self.estimated and left * seconds > 60:
+            print(f"about {left * seconds / 60:.0f} minutes to go", flush=True)
+        self.estimated = True
+
+
+def save_network(training):
+    """Save what is trained as unet.keras, in float32 and of Keras's own layers: it loads anywhere.
+
+    Raises InputError if it would answer otherwise than what was trained.
+    """
+    from utils.training.kernels import check_fold, fold
+
+    fold(training.network, training.plain)
+    with input_errors():
+        check_fold(training.network, training.plain, training.validation.split.images[:4])
+    with write_beside(training.folder / "unet.keras") as beside:
+        training.plain.save(beside)
+
+
+def draw_curves(training):
+    """Draw curves.png from the history as it stands."""
+    rows, settings = training.rows, training.settings
+    path = training.folder / "curves.png"
+    save_curves(path, rows, best_row(rows), settings["phases"], settings["threshold"])
+
+
+# The phases
+
+
+def train_phase(training, phase):
+    """Train through a phase, counted from 1, or what is left of it."""
+    import keras
+
+    from model import add_losses
+
+    settings, folder, network = training.settings, training.folder, training.network
+    own, done = settings["phases"][phase - 1], [row["phase"] for row in training.rows]
+    epochs = own["epochs"]
+    if not epochs or any(other > phase for other in done):
+        return
+    pairs = make_pairs(training, phase)
+    if phase == first_phase(settings):
+        save_augmented(folder / "augmented.png", pairs)
+    with training.strategy.scope():
+        optimizer = make_optimizer(settings, phase, epochs * len(pairs))
+        loss = add_losses(own["bce"], own["dice"])
+        compile_unet(network, loss, optimizer, settings["threshold"])
+        epoch = go_on_from(training, phase, optimizer)
+    if epoch == epochs:
+        return
+    print(
+        f"phase {phase} of {len(settings['phases'])}, {describe_loss(own)}: {epochs - epoch} epochs"
+        f" of {len(pairs)} steps",
+        flush=True,
+    )
+    keeper = EpochKeeper(training, phase, pairs)
+    network.fit(
+        pairs.dataset(),
+        initial_epoch=epoch,
+        epochs=epochs,
+        callbacks=[keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch)],
+        shuffle=False,  # Pairs does it, by the seed
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+
+
+def go_on_from(training, phase, optimizer):
+    """Restore a phase's last epoch, or the end of the phase before it; return the epoch, or 0.
+
+    Raises InputError if backups or history lack what was trained.
+    """
+    folder, network, phases = training.folder, training.network, training.settings["phases"]
+    done = sum(row["phase"] == phase for row in training.rows)
+    epoch = restore(folder, phase, network, optimizer)
+    before = [n for n in range(1, phase) if phases[n - 1]["epochs"]]
+    if before and not epoch:
+        lacking = restore(folder, before[-1], network) < phases[before[-1] - 1]["epochs"]
+    else:  # two epochs may be written down and not backed up: the last, and a damaged one
+        lacking = done - epoch > KEPT
+    if lacking:
+        raise InputError(f"{folder / RESUME}: lacks a whole backup; --fresh begins anew")
+    if epoch > done:
+        raise InputError(f"{folder / 'history.csv'}: lacks epochs; --fresh begins anew")
+    return epoch
+
+
+def train(training, machine, fresh):
+    """Train through all phases, or what is left of them."""
+    begin(training, machine, fresh)
+    if training.rows:
+        with input_errors():
+            load_unet(training.folder / "unet.keras", way_out="--fresh begins anew")
+    for phase in range(1, len(training.settings["phases"]) + 1):
+        train_phase(training, phase)
+    draw_curves(training)
+    drop_backups(training.folder)
+
+
+# The command
+
+
+def argument(check):
+    """Return an argparse type for whole numbers that pass a Check."""
 
     def convert(text):
-        if not text.isdecimal() or int(text) < least or (most and int(text) > most):
-            ends = f"from {least} to {most}" if most else f"from {least} on"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {ends}")
-        return int(text)
+        value = int(text) if text.isdecimal() else None
+        if not check.fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {check.wanted}")
+        return value
 
     return convert
 
@@ -532,25 +687,25 @@ def parse_arguments():
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     show = {"help": "default: %(default)s"}
-
-    def default(value):
-        return {"help": f"default: {value}, or the original's"}
-
     parser.add_argument("--original", action="store_true", help="with the original's settings")
     parser.add_argument(
         "--filters",
-        type=whole_number(1, MOST_FILTERS),
+        type=argument(whole(1, MOST_FILTERS)),
         help=f"default: {FILTERS}, the original's, or those of --from",
     )
     parser.add_argument(
         "--epochs",
-        type=whole_number(0, MOST_EPOCHS),
-        nargs=2,
-        metavar=("BCE", "DICE"),
-        **default(f"{BCE_EPOCHS} {DICE_EPOCHS}"),
+        type=argument(whole(0, MOST_EPOCHS)),
+        nargs="+",
+        metavar="N",
+        help="of each phase; default: those of PHASES, or the original's",
     )
-    parser.add_argument("--batch-size", type=whole_number(1, MOST_PAIRS), **default(BATCH_SIZE))
-    parser.add_argument("--seed", type=whole_number(0, 2**32 - 1), default=SEED, **show)
+    parser.add_argument(
+        "--batch-size",
+        type=argument(whole(1, MOST_PAIRS)),
+        help=f"default: {BATCH_SIZE}, or the original's",
+    )
+    parser.add_argument("--seed", type=argument(whole(0, 2**32 - 1)), default=SEED, **show)
     parser.add_argument("--data", type=named_path, metavar="DIR", default=DATA_DIR, **show)
     parser.add_argument(
         "--checkpoints", type=named_path, metavar="DIR", default=CHECKPOINTS_DIR, **show
@@ -564,8 +719,6 @@ def parse_arguments():
     )
     parser.add_argument("--fresh", action="store_true", help="start over")
     arguments = parser.parse_args()
-    if arguments.epochs and not any(arguments.epochs):
-        parser.error("--epochs: at least one phase needs an epoch")
     if arguments.start and not (Path(arguments.start) / "unet.keras").is_file():
         parser.error(f"--from {arguments.start}: there is no unet.keras in it")
     if arguments.start and Path(arguments.start).resolve() == Path(arguments.checkpoints).resolve():
@@ -573,68 +726,92 @@ def parse_arguments():
     return arguments
 
 
-def main():
-    """Train with the constants above and the command line's changes to them."""
-    arguments = parse_arguments()
-    check_constants()
-    summary, folder = load_summary(arguments.data), Path(arguments.checkpoints)
-    check_masks(summary, arguments.data)
-    settings = collect_settings(arguments, summary)
-    evaluate = ["python", "evaluation.py"]
-    evaluate += ["--data", arguments.data] if arguments.data != DATA_DIR else []
-    evaluate += ["--checkpoints", str(folder)] if arguments.checkpoints != CHECKPOINTS_DIR else []
-    with lock_folder(folder):
-        before = None if arguments.fresh else earlier_training(folder, settings)
-        if before and not (folder / RESUME).exists():
-            drop_backups(folder)
-            if not (folder / "unet.keras").exists():
-                raise InputError(f"{folder}: its unet.keras is gone; --fresh trains it again")
-            end = f"{folder}: holds this very training, finished; --fresh repeats it"
-        else:
-            end = launch(settings, arguments, summary, before)
-    print(f"{end}\nRun next: {shlex.join(evaluate)}")
-
-
-def launch(settings, arguments, summary, before):
-    """Start TensorFlow, train, and return what there is to say of the network that is kept.
-
-    before: config.json of the training that goes on, None for a new one.
-    """
+def start_computing(before):
+    """Start TensorFlow; return the strategy, and the precision: that of `before`, if it goes on."""
     start_tensorflow()
     import tensorflow as tf
 
-    from model import choose_precision
-
-    precision = before["machine"]["precision"] if before else choose_precision(PRECISION)
-    strategy = make_strategy()
     tf.config.experimental.enable_op_determinism()
     cv2.setNumThreads(1)
-    pairs, size = summary["pairs"], summary["image_size"]
-    config = {"settings": settings}
-    doubts = descent_doubts(arguments.checkpoints, config, settings["data_sha256"])
-    machine = describe_machine(precision, strategy.num_replicas_in_sync)
-    print(
-        f"{', '.join(machine['devices'])}; precision {precision}; {pairs['train']:,} training and"
-        f" {pairs['validation']:,} validation pairs of {size} x {size};"
-        f" {settings['filters']} filters; batch {settings['batch_size']}; seed {settings['seed']}",
-        *(f"Beware: {line}" for line in doubts),
-        sep="\n",
-        flush=True,
+    precision = before["machine"]["precision"] if before else choose_precision(PRECISION)
+    return make_strategy(), precision
+
+
+def describe_start(training, machine, summary):
+    """Return the lines that a training begins with."""
+    settings, pairs, size = training.settings, summary["pairs"], summary["image_size"]
+    lines = [
+        f"{', '.join(machine['devices'])}; precision {machine['precision']}; {pairs['train']:,}"
+        f" training and {pairs['validation']:,} validation pairs of {size} x {size};"
+        f" {settings['filters']} filters; batch {settings['batch_size']}; seed {settings['seed']}"
+    ]
+    doubts = descent_doubts(training.folder, {"settings": settings}, settings["data_sha256"])
+    steps = len(make_pairs(training, 1)) * sum(phase["epochs"] for phase in settings["phases"])
+    if steps < FEW_STEPS and not settings["from"]:
+        doubts.append(
+            f"{steps} steps are few to learn from: a smaller --batch-size or more --epochs make"
+            " more, or begin with --from checkpoints/hyperkvasir-32"
+        )
+    return lines + [f"Beware: {line}" for line in doubts]
+
+
+def describe_end(training, summary):
+    """Return what there is to say of the network that is kept."""
+    rows, threshold = training.rows, training.settings["threshold"]
+    best = best_row(rows)
+    return (
+        f"{training.folder / 'unet.keras'}: epoch {best['epoch']} of phase {best['phase']},"
+        f" validation Dice {best['val_dice_score']:.3f} (mean over"
+        f" {summary['pairs']['validation']} images, threshold {threshold}), loss"
+        f" {best['val_loss']:.3f}; {sum(row['seconds'] for row in rows) / 60:.1f} minutes for"
+        f" {len(rows)} epochs"
     )
+
+
+def main():
+    """Train with the constants above and the command line's changes to them."""
+    arguments = parse_arguments()
+    check_constants("train.py", constants() | other_constants())
+    summary, folder = load_summary(arguments.data), Path(arguments.checkpoints)
+    check_masks(summary, arguments.data)
+    settings = collect_settings(arguments, summary)
+    with lock_folder(folder):
+        before = None if arguments.fresh else earlier_training(folder, settings)
+        finished = before and not (folder / RESUME).exists()
+        if finished:
+            drop_backups(folder)
+            if not (folder / "unet.keras").exists():
+                raise InputError(f"{folder}: its unet.keras is gone; --fresh trains it again")
+        strategy, precision = start_computing(before)
+        training = build_training(settings, arguments, strategy, precision)
+        if before:
+            check_built(before, training)
+        if finished:
+            print(f"{folder}: holds this very training, finished; --fresh repeats it")
+        else:
+            machine = describe_machine(precision, strategy.num_replicas_in_sync)
+            print(*describe_start(training, machine, summary), sep="\n", flush=True)
+            with out_of_memory(settings):
+                train(training, machine, arguments.fresh)
+            print(describe_end(training, summary))
+    evaluate = ["python", "evaluation.py"]
+    evaluate += ["--data", arguments.data] if arguments.data != DATA_DIR else []
+    evaluate += ["--checkpoints", str(folder)] if arguments.checkpoints != CHECKPOINTS_DIR else []
+    print(f"Run next: {shlex.join(evaluate)}")
+
+
+@contextmanager
+def out_of_memory(settings):
+    """Let TensorFlow's error for a lack of memory become an InputError."""
+    import tensorflow as tf
+
     try:
-        rows = train(settings, arguments, machine, strategy)
+        yield
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
             f"out of memory with batches of {settings['batch_size']}: take a smaller --batch-size"
             " or fewer --filters, with --fresh"
         ) from error
-    best = best_row(rows)
-    return (
-        f"{Path(arguments.checkpoints) / 'unet.keras'}: epoch {best['epoch']} of phase"
-        f" {best['phase']}, validation Dice {best['val_dice_score']:.3f} (mean over"
-        f" {pairs['validation']} images, threshold {THRESHOLD}), loss {best['val_loss']:.3f};"
-        f" {sum(row['seconds'] for row in rows) / 60:.1f} minutes for {len(rows)} epochs"
-    )
 
 
 if __name__ == "__main__":

@@ -287,21 +287,3 @@ def check_constants(file, constants):
 def constant_error(name, value, file, wanted):
     """Return the InputError for a constant that is not what is `wanted`."""
     return InputError(f"{name} = {value!r}: must be {wanted}; edit it in {file}")
-
-
-# Until train.py has its constants' checks as values, too
-
-
-def check_whole(name, value, file, least, most=None, multiple_of=1):
-    """Check one constant; see `whole`."""
-    check_constants(file, {name: (value, whole(least, most, multiple_of))})
-
-
-def check_number(name, value, file, **ends):
-    """Check one constant; see `number`."""
-    check_constants(file, {name: (value, number(**ends))})
-
-
-def check_choice(name, value, file, choices):
-    """Check one constant; see `one_of`."""
-    check_constants(file, {name: (value, one_of(*choices))})

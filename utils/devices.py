@@ -12,6 +12,8 @@ import numpy as np
 
 from utils.command import hold_back_stderr
 
+FLOAT32_LAYERS = ("rescaling", "grey", "polyp")  # levels and probabilities need the digits
+
 
 def start_tensorflow():
     """Load TensorFlow and Keras, without the lines about CPU and missing GPUs that they begin with.
@@ -61,3 +63,26 @@ def describe_machine(precision, replicas):
         "numpy": np.__version__,
         "opencv": cv2.__version__,
     }
+
+
+def choose_precision(setting="auto"):
+    """Return "mixed_bfloat16" where the hardware multiplies in bfloat16, "float32" elsewhere.
+
+    A GPU does from compute capability 8.0 on, a CPU with the flags amx_bf16 or avx512_bf16.
+    Raises ValueError for an unknown setting.
+    """
+    if setting in ("float32", "mixed_bfloat16"):
+        return setting
+    if setting != "auto":
+        raise ValueError(f'PRECISION {setting!r}: must be "auto", "float32" or "mixed_bfloat16"')
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+        made_for_it = all(d.get("compute_capability", (0, 0)) >= (8, 0) for d in details)
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+        made_for_it = "amx_bf16" in flags or "avx512_bf16" in flags
+    return "mixed_bfloat16" if made_for_it else "float32"

@@ -2,11 +2,16 @@
 
 import json
 import math
+import os
+import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from utils.command import InputError
+from utils.devices import FLOAT32_LAYERS
 from utils.files import file_sha256, read_whole, reading, write_beside
 
 THRESHOLDS_FILE = "thresholds.json"
@@ -126,9 +131,10 @@ def trained_settings(folder):
 def is_equivariant(config):
     """Tell by its config.json whether a network's answer to a picture turns and flips with it.
 
-    So it is, but for rounding, where its kernels were equivariant: its views need no averaging.
+    So it does, but for rounding, where all that it is built of is: its views need no averaging.
     """
-    return config["settings"].get("kernels") == "equivariant"
+    equivariant = config["settings"].get("kernels") == "equivariant"
+    return equivariant and config.get("network", {}).get("equivariant", True)
 
 
 def ancestors(settings):
@@ -218,3 +224,63 @@ def stored_choices(folders, configs, weights, tta):
         if not is_same:
             raise InputError(f"{path}: was chosen with another {what}; {run}")
     return threshold, temperature
+
+
+def round_weights(model):
+    """Return a copy of a model whose convolutions have bfloat16 weights, to predict with.
+
+    All but FLOAT32_LAYERS compute in bfloat16. It predicts, bit for bit, what mixed_bfloat16 does,
+    without rounding weights anew for each batch.
+    """
+    import keras
+
+    config = model.get_config()
+    for layer in config["layers"]:
+        if layer["class_name"] == "InputLayer" or layer["config"]["name"] in FLOAT32_LAYERS:
+            continue
+        convolution = layer["class_name"] in ("Conv2D", "Conv2DTranspose")
+        layer["config"]["dtype"] = "bfloat16" if convolution else "mixed_bfloat16"
+    copy = keras.Model.from_config(config)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def load_unet(path, precision="float32", way_out=None):
+    """Load a network that train.py has saved, to predict with in a precision that it names.
+
+    Returns a Keras model from (batch, size, size, 3), 0 to 255, to (batch, size, size, 1) float32,
+    0 to 1. Raises ValueError, in one line that names the file, if there is none, if Keras cannot
+    load it, and if it is a network of another shape, or of weights that are not finite. way_out:
+    what that line says to do then.
+    """
+    import keras
+
+    if Path(path).is_dir():
+        raise ValueError(f"{path}: is a folder, not a trained model; move it away")
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no trained model there; {way_out or 'run python train.py'}")
+    way_out = way_out or "train it again with python train.py"
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"{path}: cannot be read; get the right to read it")
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # whatever the reader of a damaged zip, JSON or HDF5 stumbles over
+        unknown = re.search(r"Could not locate class '(\w+)'", str(error))
+        if "`Lambda` layer" in str(error):
+            problem = "holds a Lambda layer, which is code that Keras does not run from a file"
+        elif unknown:
+            problem = f"holds a layer that Keras does not know, {unknown[1]}"
+        else:
+            problem = "not a model that Keras can load"
+        raise ValueError(f"{path}: {problem}; {way_out}") from error
+    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    size = shapes[0][1] if isinstance(shapes[0], tuple) and len(shapes[0]) == 4 else None
+    if size is None or shapes != ((None, size, size, 3), (None, size, size, 1)):
+        raise ValueError(
+            f"{path}: a network from {shapes[0]} to {shapes[1]}, not from square RGB pictures,"
+            f" (None, size, size, 3), to one probability a pixel, (None, size, size, 1); {way_out}"
+        )
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise ValueError(f"{path}: holds weights that are no numbers; {way_out}")
+    ours = {layer.name for layer in model.layers}.issuperset({"rescaling", "polyp"})
+    return round_weights(model) if ours and precision == "mixed_bfloat16" else model

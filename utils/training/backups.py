@@ -13,9 +13,10 @@ KEPT = 2  # of each phase: one may be damaged while nobody looks
 
 
 def backups(folder, phase):
-    """Return the epochs and the files of a phase's backups, the newest first."""
-    paths = sorted((folder / RESUME).glob(f"{phase}-{5 * '[0-9]'}.npz"), reverse=True)
-    return [(int(path.stem.removeprefix(f"{phase}-")), path) for path in paths]
+    """Return the epochs and files of a phase's backups, the newest first; phases count from 1."""
+    name = f"phase{phase}-"
+    paths = sorted((folder / RESUME).glob(f"{name}{5 * '[0-9]'}.npz"), reverse=True)
+    return [(int(path.stem.removeprefix(name)), path) for path in paths]
 
 
 def variables(model, optimizer=None):
@@ -30,7 +31,7 @@ def save_backup(folder, phase, epoch, model, optimizer):
     In NumPy's format, which has checksums. HDF5, which Keras writes, has none, and on a full disk
     its library crashes.
     """
-    with write_beside(folder / RESUME / f"{phase}-{epoch:05d}.npz") as beside:
+    with write_beside(folder / RESUME / f"phase{phase}-{epoch:05d}.npz") as beside:
         np.savez(beside, **{name: v.numpy() for name, v in variables(model, optimizer).items()})
     for _, older in backups(folder, phase)[KEPT:]:
         older.unlink()

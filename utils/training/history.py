@@ -21,13 +21,13 @@ MEASURED = (
 def read_history(path):
     """Return the rows of history.csv, as numbers; an empty list if there is no file.
 
-    phase is text, epoch a whole number; all other columns, whatever was measured, are floats.
+    phase and epoch are whole numbers; all other columns, whatever was measured, are floats.
     Raises InputError for a file that is damaged: one that lacks what is asked of every epoch, or
     whose epochs do not count from 1 in each phase, one phase after the other.
     """
     if not path.exists():
         return []
-    types = {"phase": str, "epoch": int}
+    types = {"phase": int, "epoch": int}
     with reading(path, "--fresh begins anew"):
         text = read_whole(path).decode()
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -40,7 +40,9 @@ def read_history(path):
         ended = text.endswith("\n")  # or the last number may lack digits
         found = [(row["phase"], row["epoch"]) for row in rows]
         phases = [phase for phase, _ in found]
-        whole = [(phase, n + 1) for phase in ("bce", "dice") for n in range(phases.count(phase))]
+        whole = [
+            (phase, n + 1) for phase in sorted(set(phases)) for n in range(phases.count(phase))
+        ]
         numbers = [row[column] for row in rows for column in MEASURED]
         if not ended or found != whole or not all(map(math.isfinite, numbers)):
             raise ValueError
@@ -56,40 +58,29 @@ def write_history(path, rows):
         writer.writerows(rows)
 
 
-def best_row(rows):
-    """Return the row of the highest validation Dice of the last phase, the first of equals.
-
-    The earlier phase does not count: the highest score of its many epochs is more luck than
-    learning.
-    """
-    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
-    return max(last, key=lambda row: row["val_dice_score"])
-
-
-def loss_label(bce_weight, dice_weight):
-    """Return the name of a loss that adds the two of them by these weights, 0 for none."""
-    losses = (("binary cross-entropy", bce_weight), ("Dice loss", dice_weight))
-    return "\n+ ".join(
+def describe_loss(phase):
+    """Return the loss of a phase in words: its "bce" and "dice" weigh the two that are added."""
+    losses = (("binary cross-entropy", phase["bce"]), ("Dice loss", phase["dice"]))
+    return " + ".join(
         name if weight == 1 else f"{weight:g} x {name}" for name, weight in losses if weight
     )
 
 
-def save_curves(path, rows, threshold, loss_weights):
-    """Save curves.png: each phase's loss, and Dice over both, on training and validation split.
+def save_curves(path, rows, best, phases, threshold):
+    """Save curves.png: each phase's loss, and Dice over all, on training and validation split.
 
-    rows: as from `read_history`, one or more; threshold: that of their Dice, 0 to 1; loss_weights:
-    of each phase by its name, that of the binary cross-entropy and that of the Dice loss.
+    rows: as from `read_history`, one or more; best: the one whose network is kept; phases: dicts of
+    what `describe_loss` asks for; threshold: that of their Dice, 0 to 1.
     """
-    phases = [phase for phase in loss_weights if any(row["phase"] == phase for row in rows)]
+    numbers = sorted({row["phase"] for row in rows})
     figure = Figure((8, 6), layout="constrained")
-    panels = figure.subplot_mosaic([phases, ["score"] * len(phases)])
-    kept = rows.index(best_row(rows))
+    panels = figure.subplot_mosaic([numbers, ["score"] * len(numbers)])
     begin = 0
-    for phase in phases:
-        these = [row for row in rows if row["phase"] == phase]
+    for number in numbers:
+        these = [row for row in rows if row["phase"] == number]
         epochs = np.arange(begin + 1, begin + len(these) + 1)
         marker = "." if len(these) < 20 else None  # a line of one point does not show
-        for axes, key in ((panels[phase], "loss"), (panels["score"], "dice_score")):
+        for axes, key in ((panels[number], "loss"), (panels["score"], "dice_score")):
             first = axes is not panels["score"] or not begin
             for name, colour, label in (("", BLUE, "training"), ("val_", ORANGE, "validation")):
                 values = [row[name + key] for row in these]
@@ -97,13 +88,14 @@ def save_curves(path, rows, threshold, loss_weights):
                 axes.plot(epochs, values, color=colour, marker=marker, label=label)
         if begin:
             panels["score"].axvline(begin + 0.5, color="0.6", linestyle=":", linewidth=1)
-        panels[phase].set_ylabel(loss_label(*loss_weights[phase]))
-        panels[phase].set_xlim(begin + 0.5, begin + len(these) + 0.5)
+        panels[number].set_title(f"phase {number}", fontsize=10)
+        panels[number].set_ylabel(describe_loss(phases[number - 1]).replace(" + ", "\n+ "))
+        panels[number].set_xlim(begin + 0.5, begin + len(these) + 0.5)
         begin += len(these)
-    score = rows[kept]["val_dice_score"]
-    label = f"kept: epoch {kept + 1}, {score:.3f}"
+    kept, score = rows.index(best) + 1, best["val_dice_score"]
     ring = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 2}
-    panels["score"].plot(kept + 1, score, "o", color=GREEN, label=label, **ring)
+    label = f"kept: epoch {kept}, {score:.3f}"
+    panels["score"].plot(kept, score, "o", color=GREEN, label=label, **ring)
     panels["score"].set_ylabel(f"Dice, mean over images,\nthreshold {threshold}")
     panels["score"].set(xlim=(0.5, len(rows) + 0.5), ylim=(0, 1))
     for axes in panels.values():
