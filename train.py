@@ -15,10 +15,8 @@ Stopped in the middle, the same command goes on where it was. In checkpoints/ th
 
 import argparse
 import json
-import math
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
@@ -26,7 +24,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 
 from utils.command import (
     Check,
@@ -40,18 +37,25 @@ from utils.command import (
     whole,
 )
 from utils.data.dataset import check_unchanged, load_split, load_summary
-from utils.devices import choose_precision, describe_machine, make_strategy, start_tensorflow
-from utils.drawing import SKY, outline, save_sheet
-from utils.files import cannot_write, lock_folder, read_whole, reading, write_beside
+from utils.devices import (
+    PRECISIONS,
+    choose_precision,
+    describe_machine,
+    make_strategy,
+    start_tensorflow,
+)
+from utils.files import lock_folder
 from utils.prediction.networks import (
     descent_doubts,
     line_of_descent,
     load_unet,
     trained_settings,
 )
-from utils.training.augmentation import Pairs, make_generator
-from utils.training.backups import KEPT, RESUME, drop_backups, restore, save_backup
-from utils.training.history import describe_loss, read_history, save_curves, write_history
+from utils.training.augmentation import Pairs, make_generator, save_augmented
+from utils.training.backups import RESUME, drop_backups
+from utils.training.epochs import EpochKeeper, best_row, draw_curves
+from utils.training.history import describe_loss, read_history
+from utils.training.resume import begin, check_built, earlier_training, go_on_from
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
@@ -130,19 +134,10 @@ ORIGINAL = {
 }
 
 WORKERS = 2  # threads that augment while the network computes
-COLLAPSED_STEPS = 450  # in a row without a polyp on the validation split: training gives up
-DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
 
 MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 99_999, 100_000  # more is a slip of the keyboard
 FEW_STEPS = 500  # of all phases: fewer hardly teach a network that begins with random weights
 KERNEL_KINDS = ["plain", "standardized", "equivariant"]  # each shares more than the one before
-PRECISIONS = ["auto", "float32", "mixed_bfloat16"]
-OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
-ADVICE = "try a lower learning rate, a smaller CLIP_NORM or another --seed, with --fresh"
-ADVICE_COLLAPSED = (
-    "try another --seed, a smaller --batch-size or a lower learning rate, with --fresh, or"
-    " --from checkpoints/hyperkvasir-32"
-)
 
 # The settings: each constant that decides what comes out of a training, and what it may be
 
@@ -176,6 +171,7 @@ def fits_phases(phases):
 def constants():
     """Return the value and the Check of each constant that is a setting, by its name."""
     phases = "a list of phases as they stand there, each with a loss, at least one with an epoch"
+    transforms, is_dict = "a dict; {} augments nothing", lambda value: isinstance(value, dict)
     colours = "a dict of gamma, contrast, brightness and gain, each from 0 to below 1, or {}"
     return {
         "FILTERS": (FILTERS, whole(1, MOST_FILTERS)),
@@ -189,9 +185,9 @@ def constants():
         "WARM_UP": (WARM_UP, whole(0)),
         "CLIP_NORM": (CLIP_NORM, one_of(None) if CLIP_NORM is None else number(above=0)),
         "BATCH_SIZE": (BATCH_SIZE, whole(1, MOST_PAIRS)),
-        "AUGMENTATION": (AUGMENTATION, Check("a dict; {} augments nothing", is_dict)),
+        "AUGMENTATION": (AUGMENTATION, Check(transforms, is_dict)),
         "COLOURS": (COLOURS, Check(colours, partial(fits, checks=COLOUR))),
-        "PRECISION": (PRECISION, one_of(*PRECISIONS)),
+        "PRECISION": (PRECISION, one_of("auto", *PRECISIONS)),
         "THRESHOLD": (THRESHOLD, number(above=0, below=1)),
         "SEED": (SEED, whole(0, 2**32 - 1)),
     }
@@ -202,13 +198,7 @@ def other_constants():
     return {
         "WARM_UP_ABOVE": (WARM_UP_ABOVE, whole(0)),  # by which WARM_UP is a setting or 0
         "WORKERS": (WORKERS, whole(1)),
-        "COLLAPSED_STEPS": (COLLAPSED_STEPS, whole(1)),
-        "DRAWING_INTERVAL": (DRAWING_INTERVAL, number(least=0)),
     }
-
-
-def is_dict(value):
-    return isinstance(value, dict)
 
 
 def collect_settings(arguments, summary):
@@ -263,73 +253,6 @@ def check_masks(summary, data_dir):
                 f"{data_dir}: all masks of the split {split} are {kind}, so nothing can be learnt;"
                 " prepare it with the right masks, or with another split by --splits FILE"
             )
-
-
-# The folder: a training that it holds goes on, or is told of
-
-
-def earlier_training(folder, settings):
-    """Return config.json of the training that a folder holds, or None if it holds none.
-
-    Raises InputError if it is one of other settings, or of unknown ones, or cannot be read.
-    """
-    path = folder / "config.json"
-    if not path.exists():
-        for name in ("history.csv", "unet.keras"):
-            if (folder / name).exists():
-                raise InputError(f"{path}: is missing, and belongs to {name}; --fresh begins anew")
-        return None
-    with reading(path, "--fresh begins anew in its folder"):
-        config = json.loads(read_whole(path))
-        before = config["settings"]
-        own = {key: value for key, value in settings.items() if key != "descent"}  # "from" decides
-        differing = [key for key, value in own.items() if before.get(key) != value]
-        if config["machine"]["precision"] not in PRECISIONS[1:]:  # a training goes on in it
-            raise ValueError
-    if differing:
-        key = differing[0]
-        raise InputError(
-            f"{folder}: holds a training with {key} {before.get(key)}, not {settings[key]};"
-            " --fresh replaces it, --checkpoints DIR keeps both"
-            + (f", --from {folder} goes on from its network" if key == "phases" else "")
-        )
-    return config
-
-
-def check_built(before, training):
-    """Raise InputError if the network of an earlier training was built otherwise by model.py.
-
-    before: its config.json.
-    """
-    if before.get("network") != describe_built(training):
-        raise InputError(
-            f"{training.folder}: holds a training of another network, for model.py was edited;"
-            " --fresh replaces it, --checkpoints DIR keeps both"
-        )
-
-
-def describe_built(training):
-    """Return what config.json keeps of how the network is built, a dict."""
-    from utils.training.kernels import fingerprint, is_equivariant
-
-    equivariant = is_equivariant(training.network)
-    return {"sha256": fingerprint(training.plain), "equivariant": equivariant}
-
-
-def begin(training, machine, fresh):
-    """Make the folder ready for a training, or for the rest of one; `fresh` clears it first."""
-    folder, settings = training.folder, training.settings
-    try:
-        if fresh:
-            for name in OUTPUTS:
-                (folder / name).unlink(missing_ok=True)
-            drop_backups(folder)  # last: without them a training counts as finished
-        (folder / RESUME).mkdir(exist_ok=True)
-    except OSError as error:
-        raise cannot_write(error.filename or folder, error) from error
-    config = {"settings": settings, "network": describe_built(training), "machine": machine}
-    with write_beside(folder / "config.json") as beside:
-        beside.write_text(json.dumps(config, indent=2) + "\n")
 
 
 # The network, and the pairs that it learns from
@@ -406,21 +329,6 @@ def make_pairs(training, phase):
     )
 
 
-def save_augmented(path, pairs, count=8):
-    """Save a sheet of the first training pairs as they are, and as the network sees them."""
-    images, masks = pairs.batch(0)
-    count = min(count, len(images))
-    originals = pairs.split.images[pairs.draw(0)[0][:count]]
-    chosen = list(zip(images[:count], masks[:count], strict=True))
-    rows = {
-        "stored": originals,
-        "augmented": [image for image, _ in chosen],
-        "with mask": [outline(image, [(mask, SKY)]) for image, mask in chosen],
-    }
-    titles = [f"pair {number + 1}" for number in range(count)]
-    save_sheet(path, rows, titles, "The first training pairs of the first epoch")
-
-
 # The step
 
 
@@ -471,131 +379,6 @@ def compile_unet(network, loss, optimizer, threshold):
     network.compile(optimizer, loss, metrics=metrics)
 
 
-@contextmanager
-def averaged_weights(network):
-    """Give a network the running mean of its weights meanwhile, if its optimizer keeps one."""
-    own = network.get_weights()
-    network.optimizer.finalize_variable_values(network.trainable_variables)
-    yield
-    network.set_weights(own)
-
-
-# The epochs
-
-
-def best_row(rows):
-    """Return the row of the epoch that is kept: that of the last phase's highest validation Dice.
-
-    Of equals it is the first. Earlier phases do not count: the highest score of their many epochs
-    is more luck than learning.
-    """
-    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
-    return max(last, key=lambda row: row["val_dice_score"])
-
-
-def check_health(rows, steps):
-    """End the training, with status 1 and a line, if it has broken down.
-
-    It has if the last loss is not finite, or if no pixel of the validation split was called polyp,
-    or all of them were, for COLLAPSED_STEPS of a phase and three epochs. steps: of an epoch.
-    """
-    last = rows[-1]
-    if not (math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])):
-        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {ADVICE}")
-    epochs = max(3, math.ceil(COLLAPSED_STEPS / steps))
-    recent = [row for row in rows if row["phase"] == last["phase"]][-epochs:]
-    varied = any(0 < row["val_predicted_fraction"] < 1 for row in recent)
-    if len(recent) == epochs and not varied:
-        sys.exit(
-            "train.py: no polyp predicted on the validation split, or nothing else, for"
-            f" {epochs} epochs: the network has collapsed; {ADVICE_COLLAPSED}"
-        )
-
-
-def check_weights(network, epoch):
-    """End the training, with status 1 and a line, if a weight is no number.
-
-    The loss may still be finite: a ReLU makes 0 of what is no number.
-    """
-    if not all(np.isfinite(weights).all() for weights in network.get_weights()):
-        sys.exit(f"train.py: the weights of epoch {epoch} are not finite; {ADVICE}")
-
-
-class EpochKeeper:
-    """Keep the history, the best network and all that a phase needs to go on.
-
-    keras.callbacks.BackupAndRestore leaves out the first two, and a kill while it writes can leave
-    a half-written file; here each file is whole at every moment.
-    """
-
-    def __init__(self, training, phase, pairs):
-        self.training, self.phase, self.pairs = training, phase, pairs
-        self.drawn, self.estimated = time.monotonic(), False
-
-    def begin_epoch(self, epoch, logs=None):
-        """Before an epoch, counted from 0."""
-        self.pairs.epoch, self.began = epoch, time.monotonic()
-        # An epoch that was written down but not backed up before an interruption runs once more
-        rows = self.training.rows
-        for row in [r for r in rows if r["phase"] == self.phase and r["epoch"] > epoch]:
-            rows.remove(row)
-
-    def end_epoch(self, epoch, logs):
-        """After an epoch: its training losses and scores are `logs`, which get the validation's."""
-        training, network = self.training, self.training.network
-        rows, folder = training.rows, training.folder
-        with averaged_weights(network):
-            validation = training.validation.dataset()
-            scores = network.evaluate(validation, verbose=0, return_dict=True)
-            logs |= {f"val_{name}": score for name, score in scores.items()}
-            for pairs in (self.pairs, training.validation):
-                if pairs.failure:
-                    raise pairs.failure
-            training.check_data()
-            seconds = round(time.monotonic() - self.began, 2)
-            row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
-            rows.append(row)
-            check_health(rows, len(self.pairs))
-            check_weights(network, epoch + 1)
-            if best_row(rows) is row:
-                save_network(training)
-        write_history(folder / "history.csv", rows)
-        if time.monotonic() - self.drawn > DRAWING_INTERVAL:
-            draw_curves(training)
-            self.drawn = time.monotonic()
-        save_backup(folder, self.phase, epoch + 1, network, network.optimizer)
-        self.estimate(seconds)
-
-    def estimate(self, seconds):
-        """Print once how long the rest will take if each epoch takes so many seconds."""
-        phases = self.training.settings["phases"]
-        left = sum(phase["epochs"] for phase in phases) - len(self.training.rows)
-        if not self.estimated and left * seconds > 60:
-            print(f"about {left * seconds / 60:.0f} minutes to go", flush=True)
-        self.estimated = True
-
-
-def save_network(training):
-    """Save what is trained as unet.keras, in float32 and of Keras's own layers: it loads anywhere.
-
-    Raises InputError if it would answer otherwise than what was trained.
-    """
-    from utils.training.kernels import check_fold, fold
-
-    fold(training.network, training.plain)
-    with input_errors():
-        check_fold(training.network, training.plain, training.validation.split.images[:4])
-    with write_beside(training.folder / "unet.keras") as beside:
-        training.plain.save(beside)
-
-
-def draw_curves(training):
-    """Draw curves.png from the history as it stands."""
-    rows, settings = training.rows, training.settings
-    path = training.folder / "curves.png"
-    save_curves(path, rows, best_row(rows), settings["phases"], settings["threshold"])
-
-
 # The phases
 
 
@@ -634,26 +417,6 @@ def train_phase(training, phase):
         shuffle=False,  # Pairs does it, by the seed
         verbose=1 if sys.stdout.isatty() else 2,
     )
-
-
-def go_on_from(training, phase, optimizer):
-    """Restore a phase's last epoch, or the end of the phase before it; return the epoch, or 0.
-
-    Raises InputError if backups or history lack what was trained.
-    """
-    folder, network, phases = training.folder, training.network, training.settings["phases"]
-    done = sum(row["phase"] == phase for row in training.rows)
-    epoch = restore(folder, phase, network, optimizer)
-    before = [n for n in range(1, phase) if phases[n - 1]["epochs"]]
-    if before and not epoch:
-        lacking = restore(folder, before[-1], network) < phases[before[-1] - 1]["epochs"]
-    else:  # two epochs may be written down and not backed up: the last, and a damaged one
-        lacking = done - epoch > KEPT
-    if lacking:
-        raise InputError(f"{folder / RESUME}: lacks a whole backup; --fresh begins anew")
-    if epoch > done:
-        raise InputError(f"{folder / 'history.csv'}: lacks epochs; --fresh begins anew")
-    return epoch
 
 
 def train(training, machine, fresh):

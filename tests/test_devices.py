@@ -5,6 +5,7 @@ import os
 import pytest
 
 from utils.command import hold_back_stderr
+from utils.devices import choose_precision
 
 
 def write_and_raise(error):
@@ -30,3 +31,11 @@ def test_an_interruption_is_no_failure(capfd):
     with pytest.raises(KeyboardInterrupt):
         write_and_raise(KeyboardInterrupt())
     assert capfd.readouterr().err == ""
+
+
+def test_precision_is_the_users_or_the_hardwares():
+    assert choose_precision("float32") == "float32"
+    assert choose_precision("mixed_bfloat16") == "mixed_bfloat16"
+    assert choose_precision("auto") in ("float32", "mixed_bfloat16")
+    with pytest.raises(ValueError, match="float16"):
+        choose_precision("float16")

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from model import build_unet
 from utils.command import InputError
 from utils.files import file_sha256
-from utils.prediction import networks as checkpoints
+from utils.prediction import networks
+from utils.training.kernels import to_train
 
 OWN, SHIPPED = "checkpoints", "shipped"
 
@@ -28,36 +31,36 @@ def make_checkpoint(name, data="abc", weights=b"weights"):
 
 def test_ones_own_network_comes_before_the_shipped_one(capsys):
     make_checkpoint(SHIPPED)
-    assert checkpoints.find_checkpoints(None, OWN, SHIPPED) == [Path(SHIPPED)]
+    assert networks.find_checkpoints(None, OWN, SHIPPED) == [Path(SHIPPED)]
     line = capsys.readouterr().out
     assert line == "checkpoints: no network of yours there yet; taking that in shipped\n"
     make_checkpoint(OWN)
-    assert checkpoints.find_checkpoints(None, OWN, SHIPPED) == [Path(OWN)]
+    assert networks.find_checkpoints(None, OWN, SHIPPED) == [Path(OWN)]
     assert capsys.readouterr().out == ""
 
 
 def test_a_network_keeps_what_those_before_it_were_trained_on():
     first = make_checkpoint("first", data="a")
-    kept = checkpoints.line_of_descent(first)
+    kept = networks.line_of_descent(first)
     assert kept["from"] == file_sha256(first / "unet.keras")
     assert kept["descent"] == [{"data_source": "demo", "data_sha256": "a"}]
     second = make_checkpoint("second", data="b")
-    config = checkpoints.read_config(second)
-    assert checkpoints.ancestors(config["settings"]) == []
+    config = networks.read_config(second)
+    assert networks.ancestors(config["settings"]) == []
     config["settings"] |= kept
     (second / "config.json").write_text(json.dumps(config))
-    assert checkpoints.ancestors(config["settings"]) == kept["descent"]
-    both = [data["data_sha256"] for data in checkpoints.line_of_descent(second)["descent"]]
+    assert networks.ancestors(config["settings"]) == kept["descent"]
+    both = [data["data_sha256"] for data in networks.line_of_descent(second)["descent"]]
     assert both == ["b", "a"]
     del config["settings"]["descent"]  # as trainings left it once
-    assert checkpoints.ancestors(config["settings"]) == checkpoints.UNKNOWN
+    assert networks.ancestors(config["settings"]) == networks.UNKNOWN
     for damaged in (None, 5, [{}], ["x"]):
         config["settings"]["descent"] = damaged
         (second / "config.json").write_text(json.dumps(config))
         with pytest.raises(InputError, match=r"second/config\.json: is damaged"):
-            checkpoints.read_config(second)
+            networks.read_config(second)
     (first / "config.json").unlink()
-    assert checkpoints.line_of_descent(first)["descent"] == checkpoints.UNKNOWN
+    assert networks.line_of_descent(first)["descent"] == networks.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -75,27 +78,27 @@ def test_named_checkpoints_never_fall_back(named, words):
         make_checkpoint(name)
     Path("b").mkdir()
     with pytest.raises(InputError, match=words):
-        checkpoints.find_checkpoints(named, OWN, SHIPPED)
+        networks.find_checkpoints(named, OWN, SHIPPED)
 
 
 def test_a_config_that_cannot_be_used_is_named_with_the_way_out(tmp_path):
     path = tmp_path / "config.json"
     with pytest.raises(InputError, match=r"config\.json: is missing.*or train again"):
-        checkpoints.read_config(tmp_path)
+        networks.read_config(tmp_path)
     many = '{"settings": {"filters": "many"}}'
     for text in ("{", "[]", "7", "{}", '{"settings": 7}', many, "\xff"):
         path.write_bytes(text.encode("latin-1"))
         with pytest.raises(InputError, match=r"config\.json: is damaged; .*or train again"):
-            checkpoints.read_config(tmp_path)
+            networks.read_config(tmp_path)
     path.write_text('{"settings": {"filters": 2, "seed": 1}}')
     with pytest.raises(InputError, match=r"config\.json: lacks data_sha256, data_source; .*again"):
-        checkpoints.read_config(tmp_path)
+        networks.read_config(tmp_path)
 
 
 def make_networks(name):
     folders = [make_checkpoint(name)]
-    configs = [checkpoints.read_config(folder) for folder in folders]
-    return checkpoints.Networks(folders, configs, checkpoints.hash_weights(folders), None)
+    configs = [networks.read_config(folder) for folder in folders]
+    return networks.Networks(folders, configs, networks.hash_weights(folders), None)
 
 
 def rows_of(scores):
@@ -110,35 +113,87 @@ def rows_of(scores):
     ],
 )
 def test_the_stored_threshold_is_the_best_by_dice(scores, best):
-    networks = make_networks("a")
-    row = checkpoints.store_threshold(networks, False, 3, rows_of(scores), 2.5)
+    chosen = make_networks("a")
+    row = networks.store_threshold(chosen, False, 3, rows_of(scores), 2.5)
     assert row == {"threshold": best, "image_dice": scores[best]}
-    folder = networks.folders[0]
-    assert checkpoints.stored_choices(*networks[:3], tta=False) == (best, 2.5)
+    folder = chosen.folders[0]
+    assert networks.stored_choices(*chosen[:3], tta=False) == (best, 2.5)
     stored = json.loads((folder / "thresholds.json").read_text())
     assert stored["thresholds"] == rows_of(scores)
     assert "3 images of the validation split" in stored["chosen_by"]
 
 
 def test_a_threshold_that_does_not_fit_is_refused_with_the_command_that_chooses_one():
-    networks = make_networks("a net")
-    (folder,), (config,), weights = networks[:3]
+    chosen = make_networks("a net")
+    (folder,), (config,), weights = chosen[:3]
     other = {"settings": config["settings"] | {"data_sha256": "other"}}
     run = r"; run python evaluation\.py --thresholds --checkpoints 'a net'"
 
     def refuse(words, folders=(folder,), its_config=config, tta=False, weights=weights):
         with pytest.raises(InputError, match=words) as error:
-            checkpoints.stored_choices(folders, [its_config], weights, tta)
+            networks.stored_choices(folders, [its_config], weights, tta)
         assert "\n" not in str(error.value)
 
     refuse(f"thresholds.json: is missing.*{run}$")
     refuse(f"is missing.*{run} --tta$", tta=True)
-    checkpoints.store_threshold(networks, False, 3, rows_of({0.3: 0.5}), 2.5)
+    networks.store_threshold(chosen, False, 3, rows_of({0.3: 0.5}), 2.5)
     refuse("stored with one network, not with 2 together", folders=(folder, folder))
     refuse(f"another data set{run}$", its_config=other)
     refuse(f"another choice of --tta{run} --tta$", tta=True)
     (folder / "unet.keras").write_bytes(b"trained anew")
-    refuse(f"another network{run}$", weights=checkpoints.hash_weights([folder]))
+    refuse(f"another network{run}$", weights=networks.hash_weights([folder]))
     for text in ("", "{", "[]", '{"threshold": 2}', '{"threshold": "x"}', '{"threshold": 0.5}'):
         (folder / "thresholds.json").write_text(text)
         refuse(f"is damaged{run}$")
+
+
+@pytest.fixture
+def small():
+    return build_unet(size=32, filters=4)
+
+
+def test_rounded_weights_predict_what_mixed_precision_does(small, tmp_path):
+    small.save(tmp_path / "unet.keras")
+    network = networks.load_unet(tmp_path / "unet.keras", "mixed_bfloat16")
+    assert {weight.dtype for weight in network.weights[:-2]} == {"bfloat16"}
+    assert {weight.dtype for weight in network.weights[-2:]} == {"float32"}  # the output layer's
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    loaded = networks.load_unet(tmp_path / "unet.keras")
+    np.testing.assert_array_equal(loaded(pictures), small(pictures))
+    mixed = to_train(small, precision="mixed_bfloat16")
+    np.testing.assert_array_equal(network(pictures), mixed(pictures))
+
+
+def test_a_missing_model_says_what_to_run(tmp_path):
+    with pytest.raises(ValueError, match=r"unet\.keras: .*run python train\.py"):
+        networks.load_unet(tmp_path / "unet.keras")
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    (tmp_path / "unet.keras").write_bytes(b"not a model")
+    with pytest.raises(ValueError, match=r"unet\.keras: not a model"):
+        networks.load_unet(tmp_path / "unet.keras")
+
+
+def test_a_model_that_is_no_file_or_no_numbers_is_named(small, tmp_path):
+    path = tmp_path / "unet.keras"
+    path.mkdir()
+    with pytest.raises(ValueError, match=r"unet\.keras: is a folder, .*; move it away"):
+        networks.load_unet(path)
+    path.rmdir()
+    small.get_layer("polyp").bias.assign([np.nan])
+    small.save(path)
+    with pytest.raises(ValueError, match=r"unet\.keras: holds weights that are no numbers; train"):
+        networks.load_unet(path)
+
+
+def test_a_network_that_cannot_be_loaded_is_named_with_the_way_out(tmp_path):
+    path = tmp_path / "unet.keras"
+    path.write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"unet\.keras: not a model .*; train it again"):
+        networks.load_unet(path)
+    with pytest.raises(ValueError, match=r"unet\.keras: not a model that Keras can load; mend it$"):
+        networks.load_unet(path, way_out="mend it")
+    path.unlink()
+    with pytest.raises(ValueError, match=r"unet\.keras: no trained model there; mend it$"):
+        networks.load_unet(path, way_out="mend it")

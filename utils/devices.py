@@ -12,6 +12,7 @@ import numpy as np
 
 from utils.command import hold_back_stderr
 
+PRECISIONS = ("float32", "mixed_bfloat16")  # that a network can compute in
 FLOAT32_LAYERS = ("rescaling", "grey", "polyp")  # levels and probabilities need the digits
 
 
@@ -71,7 +72,7 @@ def choose_precision(setting="auto"):
     A GPU does from compute capability 8.0 on, a CPU with the flags amx_bf16 or avx512_bf16.
     Raises ValueError for an unknown setting.
     """
-    if setting in ("float32", "mixed_bfloat16"):
+    if setting in PRECISIONS:
         return setting
     if setting != "auto":
         raise ValueError(f'PRECISION {setting!r}: must be "auto", "float32" or "mixed_bfloat16"')

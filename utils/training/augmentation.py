@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from utils.command import InputError
+from utils.drawing import SKY, outline, save_sheet
 
 BORDERS = {
     "nearest": cv2.BORDER_REPLICATE,
@@ -208,3 +209,18 @@ class Pairs:
         options.autotune.enabled = False
         steps = tf.data.Dataset.range(len(self)).with_options(options)
         return steps.map(load, num_parallel_calls=self.workers, deterministic=True).prefetch(2)
+
+
+def save_augmented(path, pairs, count=8):
+    """Save a sheet of the first training pairs as they are, and as the network sees them."""
+    images, masks = pairs.batch(0)
+    count = min(count, len(images))
+    originals = pairs.split.images[pairs.draw(0)[0][:count]]
+    chosen = list(zip(images[:count], masks[:count], strict=True))
+    rows = {
+        "stored": originals,
+        "augmented": [image for image, _ in chosen],
+        "with mask": [outline(image, [(mask, SKY)]) for image, mask in chosen],
+    }
+    titles = [f"pair {number + 1}" for number in range(count)]
+    save_sheet(path, rows, titles, "The first training pairs of the first epoch")

@@ -25,7 +25,8 @@ def to_train(plain, kernels="plain", precision="float32"):
     layers as they are, "standardized" makes a StandardizedConv2D of each 3x3 convolution, and
     "equivariant" lets each kernel stand in eight orientations too, see `orientations`. precision:
     "float32" or "mixed_bfloat16", of all layers but FLOAT32_LAYERS.
-    Weights of layers that take no other form are those of `plain`, all others are drawn anew.
+    All weights are those of `plain`, but for the kernels of StandardizedConv2D and InvariantOutput,
+    which are drawn anew.
     Raises ValueError for filters that the orientations do not divide.
     """
     symmetries = SYMMETRIES[kernels]
@@ -50,6 +51,8 @@ def to_train(plain, kernels="plain", precision="float32"):
         ours = plain.get_layer(layer.name)
         if not isinstance(layer, OrientedLayer):
             layer.set_weights(ours.get_weights())
+        elif isinstance(layer, UpConvolution):
+            layer.unfold_weights(*ours.get_weights())
         elif isinstance(layer, InvariantOutput):
             layer.bias.assign(ours.bias)
     return network
@@ -122,19 +125,22 @@ def start_from(network, source, path):
     Both may take pictures of different sizes. Raises ValueError if they differ in their layers or
     filters, or if the kernels of `source` cannot be made of those of `network`.
     """
-    ours, theirs = (
-        {layer.name: layer for layer in each.layers if layer.weights and layer.name != "grey"}
+    ours, theirs = (  # in their order, for Keras numbers the names that nobody has given
+        [layer for layer in each.layers if layer.weights and layer.name != "grey"]
         for each in (network, source)
     )
-    if ours.keys() != theirs.keys():
-        raise ValueError(f"{path}: its layers are not those of this U-Net")
+    others = ValueError(f"{path}: its layers are not those of this U-Net")
+    if len(ours) != len(theirs):
+        raise others
     for what, value in describe(source).items():
         if value != describe(network)[what]:
             raise ValueError(
                 f"{path}: its network has {what} {value}, this one {describe(network)[what]}"
             )
-    for name, layer in ours.items():
-        weights = theirs[name].get_weights()
+    if [plain_shapes(layer) for layer in ours] != [plain_shapes(layer) for layer in theirs]:
+        raise others
+    for layer, other in zip(ours, theirs, strict=True):
+        weights = other.get_weights()
         if not isinstance(layer, OrientedLayer):
             layer.set_weights(weights)
             continue
@@ -144,10 +150,17 @@ def start_from(network, source, path):
             raise ValueError(f"{path}: was trained with other KERNELS; set them in train.py")
 
 
+def plain_shapes(layer):
+    """Return the shapes of a layer's weights, of an OrientedLayer those that it folds into."""
+    oriented = isinstance(layer, OrientedLayer)
+    return [x.shape for x in (layer.folded_weights() if oriented else layer.get_weights())]
+
+
 def describe(network):
     """Return the filters of a network's first block, and whether it makes pictures grey."""
     grey = any(layer.name == "grey" for layer in network.layers)
-    return {"filters": network.get_layer("encoder1_a").filters, "grey": grey}
+    filters = [layer.filters for layer in network.layers if getattr(layer, "filters", 1) > 1]
+    return {"filters": filters[0] if filters else None, "grey": grey}
 
 
 def fingerprint(plain):
@@ -156,8 +169,8 @@ def fingerprint(plain):
     Names count by their order alone: Keras numbers those that nobody has given.
     """
     text = plain.to_json()
-    for number, layer in enumerate(plain.layers):
-        text = text.replace(f'"{layer.name}"', f'"{number}"')
+    for number, name in enumerate([plain.name, *(layer.name for layer in plain.layers)]):
+        text = text.replace(f'"{name}"', f'"{number}"')
     return hashlib.sha256(text.encode()).hexdigest()
 
 
