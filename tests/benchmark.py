@@ -36,6 +36,7 @@ from utils.data.dataset import load_split, load_summary  # noqa: E402
 from utils.data.sources import archive_source  # noqa: E402
 from utils.drawing import ORANGE, SKY  # noqa: E402
 from utils.files import file_sha256, write_beside  # noqa: E402
+from utils.prediction.networks import load_unet  # noqa: E402
 from utils.prediction.predictors import make_predictor  # noqa: E402
 
 DATA = ROOT / DATA_DIR
@@ -78,16 +79,13 @@ def compiled(settings, filters, precision):
 
     import model
     import train
+    from utils.training.kernels import to_train
 
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(train.SEED)
-    unet = model.build_unet(
-        filters=filters,
-        precision=precision,
-        kernels=settings["kernels"],
-        dropped=settings["dropped"],
-    )
-    optimizer = train.make_optimizer(settings, "bce", 10_000)
+    plain = model.build_unet(filters=filters, dropped=settings["dropped"])
+    unet = to_train(plain, settings["kernels"], precision)
+    optimizer = train.make_optimizer(settings, 1, 10_000)
     train.compile_unet(unet, keras.losses.binary_crossentropy, optimizer, train.THRESHOLD)
     return unet
 
@@ -209,8 +207,8 @@ def predictor(filters, precision):
     import model
 
     path = Path(tempfile.mkdtemp()) / "unet.keras"
-    model.save_model(network(filters, precision), path)
-    return make_predictor(model.load_unet(path, precision))
+    model.build_unet(filters=filters).save(path)
+    return make_predictor(load_unet(path, precision))
 
 
 def one_picture(filters, precision, archive):
@@ -311,10 +309,9 @@ def film(precision, archive):
 def shipped_predictor(precision):
     """Return the predictor of the shipped network, whose masks are those of polyps."""
     import evaluation
-    import model
 
     folder = evaluation.shipped_checkpoints()
-    network = model.load_unet(folder / "unet.keras", precision)
+    network = load_unet(folder / "unet.keras", precision)
     assert network.get_layer("encoder1_a").filters == SHIPPED_FILTERS
     return make_predictor(network)
 
@@ -754,7 +751,7 @@ def main():
         return
     load_split("train", DATA)
     archive_source(arguments.archive)
-    from model import choose_precision
+    from utils.devices import choose_precision
 
     precision = "float32" if arguments.float32 else choose_precision()
     processor = f"{describe_processor()}; network in {precision}, batch {BATCH_SIZE}"

@@ -97,14 +97,14 @@ def child(script, arguments, constants, limit, bound, log):
     module.run(main)
 
 
-def break_off(rows, phase):
-    """Take the place of train.check_health, and end the training in its second phase."""
+def break_off(rows, steps):
+    """Take the place of check_health, and end the training in its second phase."""
     if len(rows) == 5:
         raise InputError("broken off")
 
 
 def poison(after, save_backup, folder, phase, epoch, model, optimizer):
-    """Take the place of train.save_backup, and make the weights no numbers after some epoch."""
+    """Take the place of save_backup, and make the weights no numbers after some epoch."""
     save_backup(folder, phase, epoch, model, optimizer)
     if (phase, epoch) == after:
         model.set_weights([np.full_like(weights, np.nan) for weights in model.get_weights()])
@@ -127,7 +127,7 @@ class Bench:
                 shutil.copytree(self.folder / "trained", self.folder / name)
             self.seconds[name] = self.undisturbed(getattr(self, command)(self.folder / name))
         if heavy:
-            broken = {"train": {"check_health": break_off}}
+            broken = {"utils.training.epochs": {"check_health": break_off}}
             self.run(*self.train(self.folder / "midway")[:2], broken)
 
     def undisturbed(self, command):
@@ -326,19 +326,18 @@ def explode(bench, draw, kinds):
     folder, trained = bench.folder / "case", bench.folder / "trained"
     script, arguments, _ = bench.train(folder)
     if draw.random() < 0.5:
-        after = draw.choice([("bce", 1), ("bce", 2), ("dice", 1)])
-        train = importlib.import_module("train")
-        changed = {"save_backup": partial(poison, after, train.save_backup)}
-        ended = bench.run(script, arguments, {"train": changed}, allowed=(1,))
+        after = draw.choice([(1, 1), (1, 2), (2, 1)])
+        epochs = importlib.import_module("utils.training.epochs")
+        changed = {"save_backup": partial(poison, after, epochs.save_backup)}
+        ended = bench.run(script, arguments, {"utils.training.epochs": changed}, allowed=(1,))
         if "not finite" not in ended.errors or "--fresh" not in ended.errors:
             raise FaultError(f"says no way out: {ended.errors}")
         bench.undisturbed((script, arguments, {}))
         same(folder, trained)
-        return f"NaN after {after[1]} of {after[0]}", "went on to the same"
-    rates = dict.fromkeys(
-        ("BCE_LEARNING_RATE", "DICE_LEARNING_RATE"), draw.choice([1.0, 1e3, 1e30])
-    )
-    ended = bench.run(script, arguments, {"train": rates}, allowed=(0, 1))
+        return f"NaN after epoch {after[1]} of phase {after[0]}", "went on to the same"
+    rate = draw.choice([1.0, 1e3, 1e30])
+    phases = [phase | {"learning_rate": rate} for phase in importlib.import_module("train").PHASES]
+    ended = bench.run(script, arguments, {"train": {"PHASES": phases}}, allowed=(0, 1))
     if ended.status and not ("--fresh" in ended.errors and "lower learning rate" in ended.errors):
         raise FaultError(f"says no way out: {ended.errors}")
     if (folder / "unet.keras").exists():

@@ -147,7 +147,7 @@ def array_split(count=11, size=32):
     return Split(images, masks, [f"{n:02d}" for n in range(count)], np.arange(count))
 
 
-def make_rows(scores, phase="bce", fraction=0.1, loss=0.5):
+def make_rows(scores, phase=1, fraction=0.1, loss=0.5):
     common = {"phase": phase, "loss": loss, "dice_score": 0.5, "predicted_fraction": 0.1}
     common |= {"val_loss": 0.6, "val_predicted_fraction": fraction, "seconds": 1.5}
     return [

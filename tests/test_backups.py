@@ -25,7 +25,7 @@ def folder(network, tmp_path):
     (tmp_path / room.RESUME).mkdir()
     for epoch in (1, 2, 3):
         mark(network, epoch)
-        room.save_backup(tmp_path, "bce", epoch, network, network.optimizer)
+        room.save_backup(tmp_path, 1, epoch, network, network.optimizer)
     mark(network, 0)
     return tmp_path
 
@@ -39,24 +39,24 @@ def marks(network):
     return int(network.get_layer("polyp").bias[0]), int(network.optimizer.iterations)
 
 
-def restore(network, folder, phase="bce"):
+def restore(network, folder, phase=1):
     return room.restore(folder, phase, network, network.optimizer)
 
 
 def newest(folder):
-    return folder / room.RESUME / "bce-00003.npz"
+    return folder / room.RESUME / "phase1-00003.npz"
 
 
 def test_the_two_newest_of_a_phase_are_kept(folder):
-    assert [epoch for epoch, _ in room.backups(folder, "bce")] == [3, 2]
-    assert room.backups(folder, "dice") == []
-    for name in ("bce-00010", "bce-00123"):
+    assert [epoch for epoch, _ in room.backups(folder, 1)] == [3, 2]
+    assert room.backups(folder, 2) == []
+    for name in ("phase1-00010", "phase1-00123"):
         (folder / room.RESUME / f"{name}.npz").touch()
-    assert [epoch for epoch, _ in room.backups(folder, "bce")] == [123, 10, 3, 2]
+    assert [epoch for epoch, _ in room.backups(folder, 1)] == [123, 10, 3, 2]
 
 
 def test_weights_and_optimizer_come_back(network, folder, capsys):
-    assert restore(network, folder, "dice") == 0
+    assert restore(network, folder, 2) == 0
     assert restore(network, folder) == 3
     assert marks(network) == (3, 30)
     assert capsys.readouterr().out == ""
@@ -69,9 +69,9 @@ def test_what_is_drawn_at_random_goes_on_where_it_was(tmp_path):
     network.compile("adam", "binary_crossentropy")
     picture = np.full((1, 16, 16, 3), 200.0)
     network(picture, training=True)
-    room.save_backup(tmp_path, "bce", 1, network, network.optimizer)
+    room.save_backup(tmp_path, 1, 1, network, network.optimizer)
     drawn = [network(picture, training=True).numpy() for _ in range(4)]
-    room.restore(tmp_path, "bce", network)
+    room.restore(tmp_path, 1, network)
     again = [network(picture, training=True).numpy() for _ in range(4)]
     np.testing.assert_array_equal(drawn, again)
     assert np.std(drawn, axis=0).max() > 0
@@ -79,7 +79,7 @@ def test_what_is_drawn_at_random_goes_on_where_it_was(tmp_path):
 
 def test_a_network_without_its_optimizer_takes_the_weights_alone(folder):
     other = build_unet(size=16, filters=1)
-    assert room.restore(folder, "bce", other) == 3
+    assert room.restore(folder, 1, other) == 3
     assert int(other.get_layer("polyp").bias[0]) == 3
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_backup_costs_an_epoch(damage, network, folder, capsys):
     assert marks(network) == (2, 20)
     damaged, taken = capsys.readouterr().out.splitlines()
     assert damaged == f"{path}: is damaged; left out"
-    assert taken == f"{path.with_name('bce-00002.npz')}: taken instead"
+    assert taken == f"{path.with_name('phase1-00002.npz')}: taken instead"
 
 
 def test_a_folder_in_a_backups_place_costs_an_epoch(network, folder, capsys):
@@ -144,7 +144,7 @@ def test_a_folder_in_a_backups_place_costs_an_epoch(network, folder, capsys):
 
 
 def test_two_damaged_backups_change_nothing(network, folder, capsys):
-    for _, path in room.backups(folder, "bce"):
+    for _, path in room.backups(folder, 1):
         path.write_bytes(path.read_bytes()[:-1])
     assert restore(network, folder) == 0
     assert marks(network) == (0, 0)
@@ -153,7 +153,7 @@ def test_two_damaged_backups_change_nothing(network, folder, capsys):
 
 def test_backups_go_all_at_once_and_what_a_kill_has_left_of_them_too(folder):
     (folder / ".part.resume").mkdir()
-    (folder / ".part.resume/bce-00009.npz").touch()
+    (folder / ".part.resume/phase1-00009.npz").touch()
     room.drop_backups(folder)
     assert list(folder.iterdir()) == []
     room.drop_backups(folder)

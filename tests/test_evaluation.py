@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 import evaluation
-from model import build_unet, load_unet, save_model
+from model import build_unet
 from shell import make_pictures, read_rows, save_data_set, save_folds, zip_folders
 from utils.command import InputError
 from utils.data.demo import draw_demo_pair
-from utils.prediction.networks import Networks, hash_weights, read_config
+from utils.prediction.networks import Networks, hash_weights, load_unet, read_config
 from utils.scoring.calibration import fit_temperature
 from utils.scoring.labelled import Batch
 from utils.scoring.pixels import image_scores
 from utils.scoring.scored import Scored, score_pictures
+from utils.training.kernels import fold, to_train
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +103,9 @@ def test_several_networks_and_views_are_the_mean_of_all(tmp_path):
 
 def test_an_equivariant_network_answers_all_views_alike_and_is_asked_once(tmp_path):
     folder, pictures = save_checkpoint(tmp_path / "a"), make_pictures(2, 16, 16, 3)
-    save_model(build_unet(16, filters=8, kernels="equivariant"), folder / "unet.keras")
+    plain = build_unet(16, 8)
+    fold(to_train(plain, "equivariant"), plain)
+    plain.save(folder / "unet.keras")
     views, _ = load([folder], tta=True)
     config = json.loads((folder / "config.json").read_text())
     config["settings"]["kernels"] = "equivariant"
@@ -411,9 +414,9 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
 def test_folds_are_pooled_each_by_its_own_network(tmp_path, monkeypatch, capsys):
     """The report of two folds: its metrics are those of all, its folds' those of each alone."""
     data = [str(folder) for folder in save_folds(tmp_path)]
-    for seed, fold in enumerate("01"):
-        save_checkpoint(tmp_path / fold, filters=4, seed=seed, data=f"abc{fold}")
-    first, second = (load([Path(fold)], tta=False)[0] for fold in "01")
+    for seed, number in enumerate("01"):
+        save_checkpoint(tmp_path / number, filters=4, seed=seed, data=f"abc{number}")
+    first, second = (load([Path(number)], tta=False)[0] for number in "01")
     pictures = np.load(Path(data[0]) / "images.npy")
     assert ((first(pictures) >= 0.5) != (second(pictures) >= 0.5)).any()
     line = ["evaluation.py", "--data", *data, "--checkpoints"]
@@ -431,8 +434,8 @@ def test_folds_are_pooled_each_by_its_own_network(tmp_path, monkeypatch, capsys)
     assert report["compared"]["difference"]["metrics"]["f1"]["value"] == 0
     assert report["compared"]["folds"] == report["folds"]
     page = Path("results/index.html").read_text()
-    for fold, each, begin in zip("01", data, (0, 3), strict=True):
-        arguments = ["--data", each, "--checkpoints", fold, "--results", f"alone{fold}"]
+    for number, each, begin in zip("01", data, (0, 3), strict=True):
+        arguments = ["--data", each, "--checkpoints", number, "--results", f"alone{number}"]
         monkeypatch.setattr("sys.argv", ["evaluation.py", *arguments])
         evaluation.main()
         assert read_rows(Path(f"alone{fold}/per_image.csv"))[0]["name"] == f"n{begin}"

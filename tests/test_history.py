@@ -7,10 +7,11 @@ import pytest
 from shell import full_disk, make_rows
 from utils.command import InputError
 from utils.training import history
+from utils.training.epochs import best_row
 
 
 def test_the_history_comes_back_as_it_was_written(tmp_path):
-    rows = make_rows([0.1, 1 / 3]) + make_rows([0.7], phase="dice")
+    rows = make_rows([0.1, 1 / 3]) + make_rows([0.7], phase=2)
     history.write_history(tmp_path / "history.csv", rows)
     assert history.read_history(tmp_path / "history.csv") == rows
     assert history.read_history(tmp_path / "none.csv") == []
@@ -27,21 +28,10 @@ def test_whatever_is_measured_is_written_down(tmp_path):
     assert before == rows[0]
 
 
-def test_the_best_row_is_the_first_of_the_highest_score():
-    rows = make_rows([0.1, 0.8, 0.8, 0.3])
-    assert history.best_row(rows) is rows[1]
+PLAIN = [{"bce": 1, "dice": 0}, {"bce": 0, "dice": 1}]  # each phase's loss alone
 
 
-def test_the_best_row_is_one_of_the_last_phase():
-    rows = make_rows([0.1, 0.9]) + make_rows([0.7, 0.8], phase="dice")
-    assert history.best_row(rows) is rows[3]
-    assert history.best_row(rows[:2]) is rows[1]
-
-
-PLAIN = {"bce": (1, 0), "dice": (0, 1)}  # each phase's loss alone
-
-
-def drawn_curves(monkeypatch, path, rows, threshold=0.5, loss_weights=PLAIN):
+def drawn_curves(monkeypatch, path, rows, threshold=0.5, phases=PLAIN):
     """Return the axes of curves.png by their y-labels."""
     figures = []
 
@@ -51,13 +41,13 @@ def drawn_curves(monkeypatch, path, rows, threshold=0.5, loss_weights=PLAIN):
             figures.append(self)
 
     monkeypatch.setattr(history, "Figure", Kept)
-    history.save_curves(path, rows, threshold, loss_weights)
+    history.save_curves(path, rows, best_row(rows), phases, threshold)
     assert path.read_bytes().startswith(b"\x89PNG")
     return {axes.get_ylabel(): axes for axes in figures[0].axes}
 
 
 def test_each_phases_loss_has_its_own_axes(tmp_path, monkeypatch):
-    rows = make_rows([0.1, 0.3], loss=0.5) + make_rows([0.7, 0.6, 0.5], "dice", loss=0.25)
+    rows = make_rows([0.1, 0.3], loss=0.5) + make_rows([0.7, 0.6, 0.5], 2, loss=0.25)
     panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows, threshold=0.3)
     score = "Dice, mean over images,\nthreshold 0.3"
     assert list(panels) == ["binary cross-entropy", "Dice loss", score]
@@ -76,16 +66,16 @@ def test_each_phases_loss_has_its_own_axes(tmp_path, monkeypatch):
 
 
 def test_a_phases_axis_names_both_its_losses(tmp_path, monkeypatch):
-    rows = make_rows([0.1]) + make_rows([0.2], phase="dice")
-    weights = {"bce": (1, 0.5), "dice": (1, 1)}
-    panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows, loss_weights=weights)
+    rows = make_rows([0.1]) + make_rows([0.2], phase=2)
+    phases = [{"bce": 1, "dice": 0.5}, {"bce": 1, "dice": 1}]
+    panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows, phases=phases)
     first, second, _ = panels
     assert first == "binary cross-entropy\n+ 0.5 x Dice loss"
     assert second == "binary cross-entropy\n+ Dice loss"
 
 
 def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):
-    for rows in (make_rows([0.1, 0.2]) + make_rows([0.7], "dice"), make_rows([0.1])):
+    for rows in (make_rows([0.1, 0.2]) + make_rows([0.7], 2), make_rows([0.1])):
         panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows)
         lines = [line for axes in panels.values() for line in axes.lines]
         points = [line for line in lines if len(line.get_xdata()) == 1]
@@ -100,15 +90,15 @@ def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):
     [
         lambda text: "",
         lambda text: text[:-9],
-        lambda text: text + 'dice,4,"',
+        lambda text: text + '2,4,"',
         lambda text: text.replace("0.5", "half"),
         lambda text: text.replace("val_dice_score", "score"),
-        lambda text: text.replace("bce,", "bce,2,", 1),
+        lambda text: text.replace("1,", "1,2,", 1),
         lambda text: text + "\0",
         lambda text: text[:-1],
         lambda text: text.replace("0.25", "nan"),
         lambda text: text.replace("seconds", "minutes"),
-        lambda text: text.replace("bce", "warmup"),
+        lambda text: text.replace("\n1,", "\nwarmup,"),
         lambda text: text + text.splitlines(keepends=True)[1],
         lambda text: "".join(reversed(text.splitlines(keepends=True)[1:])),
         lambda text: text.replace("\n", "\n\x93NUMPY", 1),
@@ -130,7 +120,7 @@ def test_a_history_that_cannot_be_read_or_written_is_named(tmp_path):
         with pytest.raises(InputError, match=r"history\.csv: cannot be written .*: make room"):
             history.write_history(path, rows)
         with pytest.raises(InputError, match=r"curves\.png: cannot be written .*: make room"):
-            history.save_curves(tmp_path / "curves.png", rows, 0.5, PLAIN)
+            history.save_curves(tmp_path / "curves.png", rows, rows[0], PLAIN, 0.5)
     assert history.read_history(path) == rows[:2]
     assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
     path.unlink()

@@ -36,7 +36,7 @@ def test_training_leaves_what_the_readme_lists(trained, demo):
     assert config["machine"]["keras"] == keras.__version__
     rows = read_rows(trained / "history.csv")
     assert [(row["phase"], float(row["epoch"])) for row in rows] == [
-        *(("bce", 1), ("bce", 2), ("bce", 3), ("dice", 1), ("dice", 2))
+        *(("1", 1), ("1", 2), ("1", 3), ("2", 1), ("2", 2))
     ]
 
 
@@ -120,7 +120,7 @@ def test_training_takes_the_size_from_the_data_set(tmp_path):
 
 
 def test_a_diverging_training_stops_with_a_line(demo, tmp_path):
-    code = "import train; train.BCE_LEARNING_RATE = 1e30; train.run(train.main)"
+    code = "import train; train.PHASES[0]['learning_rate'] = 1e30; train.run(train.main)"
     arguments = [*TINY, "--data", str(demo), "--checkpoints", str(tmp_path)]
     line = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -235,8 +235,9 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from model import build_unet, dice_loss
 from train import compile_unet, make_optimizer
+from utils.training.kernels import to_train
 from utils.devices import make_strategy
-settings = {"bce_epochs": 1, "bce_learning_rate": 1e-3, "decay": True, "warm_up": 0}
+settings = {"phases": [{"epochs": 1, "learning_rate": 1e-3}], "decay": True, "warm_up": 0}
 settings |= {"optimizer": "muon", "clip_norm": 1.0}
 random = np.random.default_rng(0)
 batch = random.integers(0, 256, (8, 32, 32, 3), np.uint8), random.integers(0, 2, (8, 32, 32, 1))
@@ -246,12 +247,12 @@ for devices in (["CPU:0"], ["CPU:0", "CPU:1"]):
     strategy = make_strategy(devices)
     assert strategy.num_replicas_in_sync == len(devices)
     with strategy.scope():
-        network = build_unet(size=32, filters=2, kernels="standardized")
+        network = to_train(build_unet(size=32, filters=2), "standardized")
         network.compile(keras.optimizers.SGD(0.1), dice_loss)
     network.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
     weights.append(network.get_weights())
     with strategy.scope():
-        compile_unet(network, dice_loss, make_optimizer(settings, "bce", 9), 0.5)
+        compile_unet(network, dice_loss, make_optimizer(settings, 1, 9), 0.5)
     history = network.fit(tf.data.Dataset.from_tensors(batch).repeat(2), verbose=0).history
     logs.append([history[key][0] for key in ("loss", "dice_score", "predicted_fraction")])
 moved = max(np.abs(w).max() for w in weights[0])

@@ -30,12 +30,26 @@ def earlier_training(folder, settings):
             raise ValueError
     if differing:
         key = differing[0]
+        what, own, more = f"with {key} {before.get(key)}", settings[key], ""
+        if key == "phases" and same_but_epochs(before.get(key), own):
+            what, own = f"of {list_epochs(before[key])} epochs", list_epochs(own)
+            more = f", --from {folder} --checkpoints DIR goes on from its network"
         raise InputError(
-            f"{folder}: holds a training with {key} {before.get(key)}, not {settings[key]};"
-            " --fresh replaces it, --checkpoints DIR keeps both"
-            + (f", --from {folder} goes on from its network" if key == "phases" else "")
+            f"{folder}: holds a training {what}, not {own}; --fresh replaces it, --checkpoints DIR"
+            f" keeps both{more}"
         )
     return config
+
+
+def same_but_epochs(phases, others):
+    """Tell whether two lists of phases differ in their numbers of epochs alone."""
+    these, those = ([phase | {"epochs": 0} for phase in each or ()] for each in (phases, others))
+    return these == those
+
+
+def list_epochs(phases):
+    """Return the epochs of each phase as text, such as 76 + 8."""
+    return " + ".join(str(phase["epochs"]) for phase in phases)
 
 
 def check_built(before, training):
