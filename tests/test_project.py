@@ -25,6 +25,9 @@ FLOORS = {
     "scoring": ["", "data", "prediction"],
     "reporting": ["", "data", "prediction", "scoring"],
 }
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OPTION = re.compile(r"--[a-z][a-z-]*")
+MASK_OPTIONS = (ROOT / "utils/data/sources.py").read_text()  # of two scripts
 ROOMS = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix() for path in (ROOT / "utils").rglob("*.py")
 )
@@ -76,11 +79,41 @@ def test_the_checks_of_the_readme_are_those_of_ci():
     assert line in ci
 
 
-def test_the_readmes_pictures_and_files_exist():
-    readme = (ROOT / "README.md").read_text()
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+def anchors_of(page):
+    """Return the anchors that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_pages_pictures_files_and_sections_exist(page):
+    targets = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text())
+    for file, anchor in targets:
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), file
+        assert not anchor or anchor in anchors_of(target), anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_pages_commands_take_the_options_that_they_name(page):
+    for script, rest in re.findall(r"python (\w+)\.py\b([^`|\n]*)", page.read_text()):
+        taken = set(OPTION.findall((ROOT / f"{script}.py").read_text() + MASK_OPTIONS))
+        assert set(OPTION.findall(f"{rest} ")) <= taken, rest
+
+
+def test_the_places_that_the_readme_names_are_there():
+    section = (ROOT / "README.md").read_text().split("## Change things")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| [^`|]+ \|([^|]*)\| (`.+`) \|$", section, re.MULTILINE)
+    assert len(rows) >= 15
+    for names, files in rows:
+        paths, folder = [], ROOT
+        for file in re.findall(r"`([^`]+)`", files):
+            paths.append(ROOT / file if "/" in file else folder / file)
+            folder = paths[-1].parent
+        assert [path for path in paths if not path.exists()] == []
+        for name in re.findall(r"`([^`]+)`", names):
+            defined = rf"^(def |class )?{name}\b|^[A-Z_, ]*\b{name}\b.* = "
+            assert any(re.search(defined, p.read_text(), re.MULTILINE) for p in paths), name
 
 
 def test_every_requirement_is_pinned():
