@@ -438,11 +438,11 @@ def test_folds_are_pooled_each_by_its_own_network(tmp_path, monkeypatch, capsys)
         arguments = ["--data", each, "--checkpoints", number, "--results", f"alone{number}"]
         monkeypatch.setattr("sys.argv", ["evaluation.py", *arguments])
         evaluation.main()
-        assert read_rows(Path(f"alone{fold}/per_image.csv"))[0]["name"] == f"n{begin}"
-        alone = json.loads(Path(f"alone{fold}/metrics.json").read_text())
+        assert read_rows(Path(f"alone{number}/per_image.csv"))[0]["name"] == f"n{begin}"
+        alone = json.loads(Path(f"alone{number}/metrics.json").read_text())
         (its,) = [row for row in report["folds"] if row["data"] == each]
         assert its["metrics"] == {name: m["value"] for name, m in alone["metrics"].items()}
-        assert (its["checkpoints"], its["images"]) == (fold, 3)
+        assert (its["checkpoints"], its["images"]) == (number, 3)
         assert its["data_sha256"] == alone["data_sha256"]
         assert f'<th scope="row">{each}</th>' in page
     scores = np.array([fold["metrics"]["f1"] for fold in report["folds"]])
