@@ -35,7 +35,6 @@ from utils.command import (
     Progress,
     check_constants,
     named_path,
-    number,
     one_line,
     parallel,
     run,
@@ -54,7 +53,7 @@ from utils.data.dataset import (
 from utils.data.demo import draw_demo_pair
 from utils.data.download import download_archive
 from utils.data.pictures import DECODERS, border_fraction, reduce_pair
-from utils.data.scenes import fold_scenes, group_scenes, sift_features, split_by_fold
+from utils.data.scenes import MIN_INLIERS, fold_scenes, group_scenes, sift_features, split_by_fold
 from utils.data.sources import (
     Source,
     add_mask_arguments,
@@ -81,11 +80,6 @@ ARCHIVE_SHA256 = "4463011f991dcdc74ec56399788b1a93822593f17ed18a662bdeb7392ffcdd
 
 IMAGE_SIZE = 128  # pixels; a multiple of 16, since the network halves it four times
 DEMO_PAIRS = 120
-
-MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
-
-# Keypoints that agree and so join two pictures; docs/split.md says what each number joins
-MIN_INLIERS = 4
 
 # The split: a fifth of all pairs for testing, a tenth of the rest for validation
 SEED = 42
@@ -116,9 +110,9 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         check_computed_fold(fold)
     with replace_files(data_dir, FILES) as folder:
         sizes, fractions, borders, features = write_arrays(source, folder, not splits_file)
-        warnings = mask_doubts(source, fractions, borders, MOST_COVERED)
+        warnings = mask_doubts(source, fractions, borders)
         if not splits_file:
-            groups = group_scenes(features, MIN_INLIERS)
+            groups = group_scenes(features)
             folds = fold_scenes(groups, fractions, FOLDS, SEED)
             split = split_by_fold(groups, fractions, folds, fold or 0, VALIDATION_PARTS, SEED)
         elif fold is not None and fold != tested_fold(split, folds):
@@ -223,7 +217,7 @@ def agreement(source):
     source: a Source. Raises InputError for a pair that cannot be decoded.
     """
     with watch_decoders(source, source.names):
-        frames = doubled_frames(source.names, source.decode, MIN_INLIERS)
+        frames = doubled_frames(source.names, source.decode)
     if not frames:
         return [f"{source.label}: no frame stands there twice, so no annotations can be compared"]
     counts = [frame.counts for frame in frames]
@@ -252,8 +246,6 @@ def constants():
     """Return the constants above that can be unusable, and what each must be."""
     return {
         "IMAGE_SIZE": (IMAGE_SIZE, whole(16, 4096, multiple_of=16)),
-        "MOST_COVERED": (MOST_COVERED, number(above=0, most=1)),
-        "MIN_INLIERS": (MIN_INLIERS, whole(1)),
         "SEED": (SEED, whole(0, 2**32 - 1)),
         "FOLDS": (FOLDS, whole(2)),
         "VALIDATION_PARTS": (VALIDATION_PARTS, whole(2)),

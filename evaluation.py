@@ -119,9 +119,6 @@ THRESHOLD = 0.5
 TEMPERATURE = None
 THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
 BATCH_SIZE = 32  # images predicted at once
-# Of labelled pictures that were never prepared, as in data_preprocessing.py
-MIN_INLIERS = 4  # keypoints that join two pictures of a scene
-MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
 
 
 # The networks
@@ -201,7 +198,7 @@ def choose_pictures(arguments):
     elif arguments.archive:
         source = archive_source(arguments.archive, mask_convention(arguments))
     if source and not (arguments.split or arguments.data):
-        return SourcePictures(source, MIN_INLIERS, MOST_COVERED, SPLITS_PATH)
+        return SourcePictures(source, SPLITS_PATH)
     folders = arguments.data or [DATA_DIR]
     if len(folders) > 1:
         return FoldPictures(folders, source)
@@ -438,8 +435,6 @@ def constants():
         "THRESHOLD": (THRESHOLD, number(above=0, below=1) | one_of("validation")),
         "THRESHOLDS": (THRESHOLDS, numbers(above=0, below=1)),
         "BATCH_SIZE": (BATCH_SIZE, whole(1)),
-        "MIN_INLIERS": (MIN_INLIERS, whole(1)),
-        "MOST_COVERED": (MOST_COVERED, number(above=0, most=1)),
     }
 
 

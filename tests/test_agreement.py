@@ -46,7 +46,7 @@ def dice(frame):
 
 
 def found(pairs):
-    return agreement.doubled_frames(list(pairs), pairs.__getitem__, 4)
+    return agreement.doubled_frames(list(pairs), pairs.__getitem__)
 
 
 def test_the_transform_is_found_to_within_a_pixel(drawn):
@@ -267,7 +267,7 @@ def test_frames_of_hyperkvasir_shown_twice_and_a_second_apart():
     apart = [("cju5fydrud94708507vo6oy21", "cju7avvi51iox0817ym55y6tt")]
     names = sorted(name for pair in [*twice, *apart] for name in pair)
     source = archive_source(REAL_ARCHIVE)
-    frames = agreement.doubled_frames(names, source.decode, data.MIN_INLIERS)
+    frames = agreement.doubled_frames(names, source.decode)
     assert {(frame.first, frame.second): dice(frame) for frame in frames} == pytest.approx(
         twice, abs=0.002
     )

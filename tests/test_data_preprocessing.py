@@ -452,8 +452,6 @@ def test_the_agreement_needs_no_split(folders, tmp_path, monkeypatch, capsys):
 BAD_CONSTANTS = {
     "IMAGE_SIZE": [100, 0, 128.0, 16_000_000],
     "DEMO_PAIRS": [4],
-    "MOST_COVERED": [0, 60],
-    "MIN_INLIERS": [0],
     "SEED": [-1, 2**32],
     "FOLDS": [1, "5"],
     "VALIDATION_PARTS": [1],

@@ -147,7 +147,7 @@ def test_what_the_network_began_with_may_have_seen_the_pictures(descent, words, 
     assert line.startswith("NET began with a network of other data or another split")
     settings["data_sha256"] = descent[0]["data_sha256"]  # of the same fold
     assert folds.doubts({"NET": {"settings": settings}}) == []
-    source = SourcePictures(source_of(NAMES), 4, 0.5, tmp_path / "none.csv")
+    source = SourcePictures(source_of(NAMES), tmp_path / "none.csv")
     list(source.batches(32, 2))
     source.source = descent[0]["data_source"] or "drawn"
     lines = source.doubts({"NET": {"settings": settings}})
@@ -204,7 +204,7 @@ def test_folds_that_test_a_picture_twice_or_are_of_several_data_sets_are_refused
 
 
 def doubts_on(source, known_splits, configs=None):
-    pictures = SourcePictures(source, 4, 0.5, known_splits)
+    pictures = SourcePictures(source, known_splits)
     list(pictures.batches(32, 4))
     return pictures.doubts(configs or {})
 
@@ -214,7 +214,7 @@ def source_of(names, decode=draw_demo_pair):
 
 
 def test_a_source_is_reduced_and_keeps_its_masks_own_size(tmp_path):
-    pictures = SourcePictures(source_of(NAMES), 4, 0.5, tmp_path / "none.csv")
+    pictures = SourcePictures(source_of(NAMES), tmp_path / "none.csv")
     batches = list(pictures.batches(32, 2))
     assert [len(batch.images) for batch in batches] == [2, 2, 1]
     images, masks = (
@@ -238,7 +238,7 @@ def test_frames_of_one_scene_are_grouped(tmp_path):
         return (picture[12:, 20:], mask[12:, 20:]) if name.endswith("again") else (picture, mask)
 
     names = ["demo_000", "demo_000again", "demo_001"]
-    pictures = SourcePictures(source_of(names, decode), 4, 0.5, tmp_path / "none.csv")
+    pictures = SourcePictures(source_of(names, decode), tmp_path / "none.csv")
     for _ in range(2):  # a second reading does not add to the first
         list(pictures.batches(32, 2))
         first, second, third = pictures.scenes()
@@ -254,7 +254,7 @@ def test_no_more_than_a_batch_is_decoded_ahead(tmp_path):
         return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
 
     names = [f"{number:02d}" for number in range(20)]
-    batches = SourcePictures(source_of(names, decode), 4, 0.5, tmp_path).batches(16, 4)
+    batches = SourcePictures(source_of(names, decode), tmp_path).batches(16, 4)
     for number in range(1, 4):
         next(batches)
         assert len(decoded) == 4 * number
@@ -267,7 +267,7 @@ def test_a_batch_ends_when_its_masks_have_enough_pixels(tmp_path, monkeypatch):
         return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
 
     names = [f"{number:03d}" for number in range(5 * DECODERS)]
-    pictures = SourcePictures(source_of(names, decode), 4, 0.5, tmp_path)
+    pictures = SourcePictures(source_of(names, decode), tmp_path)
     sizes = [len(batch.images) for batch in pictures.batches(16, 1000)]
     assert sizes == [2 * DECODERS] * 2 + [DECODERS]
 
@@ -309,7 +309,7 @@ def test_masks_that_look_wrong_are_warned_of_and_empty_ones_refused(tmp_path):
 
 
 def test_stderr_is_the_same_after_pairs_were_read_in_threads(tmp_path):
-    pictures = SourcePictures(source_of(NAMES), 4, 0.5, tmp_path)
+    pictures = SourcePictures(source_of(NAMES), tmp_path)
     before = os.fstat(2)
     list(parallel(lambda row: pictures.pairs([row], 32), list(range(5)) * 8))
     assert os.path.samestat(before, os.fstat(2))

@@ -140,7 +140,7 @@ def test_copies_join_their_originals(copy, originals):
         agreeing = [scenes.count_inliers(original, other) for other in copies]
         assert agreeing.pop(row) >= 30
         assert max(agreeing) <= 5  # by chance
-    groups = scenes.group_scenes(originals + copies, 4)
+    groups = scenes.group_scenes(originals + copies)
     np.testing.assert_array_equal(groups[:8], groups[8:])
     assert len(np.unique(groups)) >= 7
 
@@ -150,7 +150,7 @@ def test_doubles_of_hardly_any_texture_join_too():
     blurred = [cv2.GaussianBlur(picture, (0, 0), 14) for picture in drawn_pictures(3)]
     features = [scenes.sift_features(picture) for picture in blurred * 2]
     assert 0 < sum(len(item.descriptors[::8]) for item in features) < 32
-    groups = scenes.group_scenes(features, 4)
+    groups = scenes.group_scenes(features)
     np.testing.assert_array_equal(groups[:3], groups[3:])
     plain = scenes.sift_features(np.zeros((30, 40, 3), np.uint8))
     assert scenes.candidate_pairs([plain] * 100 + features[:2]) == [(100, 101)]
@@ -164,7 +164,7 @@ def test_copies_join_their_originals_where_not_all_pairs_are_compared(originals,
     pairs = scenes.candidate_pairs(features)
     assert len(pairs) <= 16 * 3
     assert {(row, row + 8) for row in range(8)} <= set(pairs)
-    groups = scenes.group_scenes(features, 4)
+    groups = scenes.group_scenes(features)
     np.testing.assert_array_equal(groups[:8], groups[8:])
     assert len(np.unique(groups)) >= 7
 
@@ -180,7 +180,7 @@ def test_what_is_burnt_into_every_picture_joins_none():
     for item in features:
         x, y = item.keypoints[:, :2].T
         assert not ((x > 12) & (x < 138) & (y > 192) & (y < 288)).any()
-    np.testing.assert_array_equal(scenes.group_scenes(features, 4), np.arange(4))
+    np.testing.assert_array_equal(scenes.group_scenes(features), np.arange(4))
 
 
 @pytest.mark.parametrize("size", [(1, 1, 3), (3, 500, 3), (300, 400, 3)])
@@ -188,7 +188,7 @@ def test_what_is_burnt_into_every_picture_joins_none():
 def test_pictures_without_features_stand_alone(size, value):
     features = [scenes.sift_features(np.full(size, value, np.uint8)) for _ in range(3)]
     assert [len(item.keypoints) for item in features] == [0, 0, 0]
-    np.testing.assert_array_equal(scenes.group_scenes(features, 4), [0, 1, 2])
+    np.testing.assert_array_equal(scenes.group_scenes(features), [0, 1, 2])
 
 
 def made_up_features(keypoints, seed=0):
@@ -236,4 +236,4 @@ def test_what_hangs_together_by_pairs_is_one_group(monkeypatch):
     joined = {(1, 4), (2, 4), (3, 5)}
     monkeypatch.setattr(scenes, "candidate_pairs", lambda features: sorted(joined | {(0, 1)}))
     monkeypatch.setattr(scenes, "count_inliers", lambda *pair: 4 * (pair in joined))
-    np.testing.assert_array_equal(scenes.group_scenes(range(6), 4), [0, 1, 1, 2, 1, 2])
+    np.testing.assert_array_equal(scenes.group_scenes(range(6)), [0, 1, 1, 2, 1, 2])

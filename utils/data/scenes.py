@@ -11,6 +11,9 @@ import numpy as np
 
 from utils.command import InputError, Progress, parallel
 
+# Keypoints that agree and so join two pictures; docs/split.md says what each number joins
+MIN_INLIERS = 4
+
 MATCHING_SIDE = 400  # pixels of the longer side
 MAX_KEYPOINTS = 300  # of a picture
 NEIGHBOURS = 40  # pictures that each is compared with
@@ -66,21 +69,21 @@ def tissue(picture):
     return 255 * inside * (1 - cv2.dilate(glare, np.ones((9, 9), np.uint8)))
 
 
-def group_scenes(features, min_inliers):
+def group_scenes(features):
     """Return (n,) int groups, in the order of their first pictures, for n pictures' Features.
 
-    Two pictures belong together if at least `min_inliers` of their keypoints agree on one
+    Two pictures belong together if at least MIN_INLIERS of their keypoints agree on one
     shift, rotation and scale; whatever hangs together by such pairs is one group.
     """
     groups = np.arange(len(features))
-    for first, second, _ in scene_pairs(features, min_inliers):
+    for first, second, _ in scene_pairs(features):
         low, high = sorted((groups[first], groups[second]))
         groups[groups == high] = low
     return np.unique(groups, return_inverse=True)[1]
 
 
-def scene_pairs(features, min_inliers):
-    """Return the pairs of rows with at least `min_inliers` keypoints that agree, and their count.
+def scene_pairs(features):
+    """Return the pairs of rows with at least MIN_INLIERS keypoints that agree, and their count.
 
     features: n pictures' Features. Returns sorted tuples of three ints.
     """
@@ -88,7 +91,7 @@ def scene_pairs(features, min_inliers):
     progress = Progress("looking for frames of the same scene, pairs", len(pairs))
     counts = parallel(lambda pair: count_inliers(*(features[row] for row in pair)), pairs)
     for (first, second), count in zip(pairs, counts, strict=True):
-        if count >= min_inliers:
+        if count >= MIN_INLIERS:
             found.append((first, second, count))
         progress.advance()
     return found

@@ -28,6 +28,7 @@ from utils.data.pictures import (
 )
 from utils.files import file_sha256, reading
 
+MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
 MAX_DIRECTORY = 20_000_000  # bytes of an archive's list of its files: some 200,000 of them
 
 
@@ -213,12 +214,11 @@ def paired_source(label, images, masks, read, convention=PLAIN):
     return Source(label, sorted(images), decode, read_pair, convention)
 
 
-def mask_doubts(source, fractions, borders, most_covered):
+def mask_doubts(source, fractions, borders):
     """Return lines, mostly none, about masks that look wrong: too large, or inverted.
 
-    fractions, borders: (n,) float, 0 to 1, the polyp's part of each mask and of its border;
-    most_covered: the part of the average mask from which on it is doubted. Raises InputError if no
-    mask shows a polyp.
+    fractions, borders: (n,) float, 0 to 1, the polyp's part of each mask and of its border.
+    Raises InputError if no mask shows a polyp.
     """
     fractions, borders = np.asarray(fractions), np.asarray(borders)
     if not fractions.any():
@@ -226,7 +226,7 @@ def mask_doubts(source, fractions, borders, most_covered):
         what = "a polyp" if value is None else f"the value {value}, that of --mask-value"
         raise InputError(f"{source.label}: no mask shows {what}; are these the right masks?")
     lines = []
-    if fractions.mean() > most_covered:
+    if fractions.mean() > MOST_COVERED:
         largest = ", ".join(source.names[row] for row in np.argsort(-fractions, kind="stable")[:3])
         lines.append(
             f"{source.label}: the masks cover {fractions.mean():.0%} of their pictures on average,"

@@ -35,12 +35,12 @@ class DoubledFrame(NamedTuple):
     counts: np.ndarray
 
 
-def doubled_frames(names, decode, min_inliers):
+def doubled_frames(names, decode):
     """Return a list of a DoubledFrame for each pair of pictures that are the same frame.
 
     names: strings; decode: takes a name and returns a picture, (height, width, 3) uint8 RGB, and
-    its mask, (height, width) uint8 of 0 and 255; min_inliers: keypoints that must agree, as
-    `scene_pairs` counts them, before two pictures are laid on each other.
+    its mask, (height, width) uint8 of 0 and 255. The pairs of `scene_pairs` are laid on each
+    other.
     """
     features, progress = [], Progress("pictures", len(names))
     for described in parallel(lambda name: sift_features(decode(name)[0]), names, DECODERS):
@@ -62,7 +62,7 @@ def doubled_frames(names, decode, min_inliers):
         counts = confusion_counts([mask[area] >= HALF], [other_mask[area] >= HALF])[0]
         return DoubledFrame(names[first], names[second], inliers, correlation, counts)
 
-    pairs = scene_pairs(features, min_inliers)
+    pairs = scene_pairs(features)
     frames, progress = [], Progress("laying frames on each other, pairs", len(pairs))
     for frame in parallel(compare, pairs, DECODERS):
         if frame:

@@ -256,14 +256,12 @@ class FoldPictures:
 class SourcePictures:
     """All pairs of a source that was never prepared: decoded in threads, a batch at a time.
 
-    source: as data/sources.py returns it; min_inliers: keypoints that join two pictures of a
-    scene; most_covered: see `mask_doubts`; known_splits: the splits file whose names the project's
+    source: as data/sources.py returns it; known_splits: the splits file whose names the project's
     networks are trained on.
     """
 
-    def __init__(self, source, min_inliers, most_covered, known_splits):
-        self.pairs_of_source, self.min_inliers, self.parts = source, min_inliers, [self]
-        self.most_covered = most_covered
+    def __init__(self, source, known_splits):
+        self.pairs_of_source, self.parts = source, [self]
         self.known_splits = Path(known_splits)
         self.split, self.names = None, source.names
         self.title, self.source = f"pictures of {source.label}", source.label
@@ -299,7 +297,7 @@ class SourcePictures:
 
     def scenes(self):
         """Return the scene of each picture, (n,) int, once all batches have been read."""
-        return group_scenes(self.features, self.min_inliers)
+        return group_scenes(self.features)
 
     def splits(self):
         """Return an empty split for each picture, n str."""
@@ -314,8 +312,7 @@ class SourcePictures:
         configs: the networks' config.json by their folders. To be called once all batches have been
         read. Raises InputError if no mask shows a polyp.
         """
-        masks = self.fractions, self.borders
-        lines = mask_doubts(self.pairs_of_source, *masks, self.most_covered)
+        lines = mask_doubts(self.pairs_of_source, self.fractions, self.borders)
         for folder, config in configs.items():
             seen = [config["settings"], *ancestors(config["settings"])]
             if self.source in [data["data_source"] for data in seen]:
