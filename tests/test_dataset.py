@@ -150,9 +150,9 @@ def test_arrays_that_end_too_early_are_named(demo, tmp_path):
     file = tmp_path / "cut/images.npy"
     rows = dataset.Rows(file, [119])
     os.truncate(file, file.stat().st_size - 1)
-    with pytest.raises(InputError, match=r"images\.npy: is cut off; prepare the data set again"):
+    with pytest.raises(InputError, match=r"images\.npy: is damaged; prepare the data set again"):
         rows[:]
-    with pytest.raises(InputError, match=r"images\.npy: is cut off; prepare the data set again"):
+    with pytest.raises(InputError, match=r"images\.npy: is damaged; prepare the data set again"):
         dataset.load_split("test", tmp_path / "cut")
 
 
@@ -194,9 +194,9 @@ DAMAGES = {
     "too few images": ("images.npy", zeros(3, 16, 16, 3), "is of shape (3, 16, 16, 3), not (4,"),
     "larger images": ("images.npy", zeros(4, 32, 32, 3), "not (4, 16, 16, 3)"),
     "masks in colour": ("masks.npy", WHOLE, "not (4, 16, 16, 1)"),
-    "objects": ("images.npy", zeros(4, dtype=object), "object"),
+    "objects": ("images.npy", zeros(4, dtype=object), "is damaged"),
     "columns first": ("images.npy", WHOLE.replace(b"False", b"True "), "row by row"),
-    "cut off": ("images.npy", WHOLE[:-1], "is cut off"),
+    "cut off": ("images.npy", WHOLE[:-1], "is damaged"),
     "cut off early": ("images.npy", WHOLE[:50], "is damaged"),
     "empty images": ("images.npy", b"", "is damaged"),
     "no array": ("images.npy", b"PK" * 99, "is damaged"),

@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import math
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,30 +34,25 @@ class Rows:
 
     def __init__(self, path, rows, most=255):
         self.path, self.rows, self.most = Path(path), np.asarray(rows, int), most
-        with reading(self.path, PREPARE), open(self.path, "rb") as file:
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError
-            self.whole_shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-            self.begin = file.tell()  # of the first row in the file, in bytes
-            held = file.seek(0, os.SEEK_END) - self.begin
-        if dtype != self.dtype or by_columns:
-            raise prepare_again(self.path, f"holds {dtype} instead of uint8 row by row")
-        if held < math.prod(self.whole_shape):
-            raise prepare_again(self.path, "is cut off")
-        self.shape = (len(self.rows), *self.whole_shape[1:])
+        whole = self.map()
+        if whole.dtype != self.dtype or not whole.flags.c_contiguous:
+            raise prepare_again(self.path, f"holds {whole.dtype} instead of uint8 row by row")
+        self.whole_shape, self.shape = whole.shape, (len(self.rows), *whole.shape[1:])
+
+    def map(self):
+        """Return the whole file as a memory map.
+
+        It is to be dropped soon: what was read through it stays in memory as long, Windows replaces
+        no file that is mapped, and a map of a file that is cut meanwhile kills the process.
+        """
+        with reading(self.path, PREPARE):
+            return np.lib.format.open_memmap(self.path, mode="r")
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, positions):
-        # Not through a memory map: mapping and unmapping makes threads wait for each other
-        rows = self.rows[positions]
-        result = np.empty((*rows.shape, *self.shape[1:]), self.dtype)
-        with reading(self.path, PREPARE), open(self.path, "rb", buffering=0) as file:
-            for number, row in zip(rows.flat, result.reshape(-1, *self.shape[1:]), strict=True):
-                file.seek(self.begin + int(number) * row.nbytes)
-                if file.readinto(row) < row.nbytes:
-                    raise prepare_again(self.path, "is cut off")
+        result = np.array(self.map()[self.rows[positions]])
         if result.max(initial=0) > self.most:
             raise prepare_again(self.path, f"holds values above {self.most}")
         return result
