@@ -3,6 +3,7 @@
 Two pictures show the same scene if local features of both agree on one shift, rotation and scale.
 """
 
+import threading
 from itertools import combinations
 from typing import NamedTuple
 
@@ -11,12 +12,14 @@ import numpy as np
 
 from utils.command import InputError, Progress, parallel
 
-# Keypoints that agree and so join two pictures; docs/split.md says what each number joins
-MIN_INLIERS = 4
+# Keypoints that agree and so join two pictures; docs/split.md says what each number joins. Fewer
+# than SURE_INLIERS may agree by chance, and join groups only where half of their pairs are joined
+MIN_INLIERS, SURE_INLIERS = 4, 8
 
 MATCHING_SIDE = 400  # pixels of the longer side
 MAX_KEYPOINTS = 300  # of a picture
 NEIGHBOURS = 40  # pictures that each is compared with
+SAMPLE = 2000  # pictures, at most, by which the looks of all are told apart
 FIT_TOLERANCE = 3  # pixels at MATCHING_SIDE by which a keypoint of a fitted transform may be off
 
 
@@ -29,6 +32,34 @@ class Features(NamedTuple):
 
     keypoints: np.ndarray
     descriptors: np.ndarray
+
+
+class FeatureFile:
+    """A list of Features that lies in an open file: some 40 KB of each picture.
+
+    file: to write and to read, as from `tempfile.TemporaryFile`.
+    """
+
+    def __init__(self, file):
+        self.file, self.ends, self.lock = file, [0], threading.Lock()
+
+    def append(self, features):
+        """Add the Features of one picture."""
+        for array in features:
+            self.file.write(array.tobytes())
+        self.ends.append(self.file.tell())
+
+    def __len__(self):
+        return len(self.ends) - 1
+
+    def __getitem__(self, row):
+        begin, end = self.ends[row : row + 2]
+        with self.lock:
+            self.file.seek(begin)
+            data = self.file.read(end - begin)
+        count = len(data) // (4 * 4 + 128)
+        keypoints = np.frombuffer(data, np.float32, 4 * count).reshape(count, 4)
+        return Features(keypoints, np.frombuffer(data, np.uint8)[16 * count :].reshape(count, 128))
 
 
 def sift_features(picture):
@@ -72,20 +103,31 @@ def tissue(picture):
 def group_scenes(features):
     """Return (n,) int groups, in the order of their first pictures, for n pictures' Features.
 
-    Two pictures belong together if at least MIN_INLIERS of their keypoints agree on one
-    shift, rotation and scale; whatever hangs together by such pairs is one group.
+    Two pictures belong together if at least MIN_INLIERS of their keypoints agree on one shift,
+    rotation and scale, and whatever hangs together by SURE_INLIERS is one group. Fewer join two
+    groups if at least half of all pairs between them are joined: in thousands of pictures some
+    agree by chance, and would chain what has nothing in common.
     """
     groups = np.arange(len(features))
-    for first, second, _ in scene_pairs(features):
+    links = np.array(scene_pairs(features), int).reshape(-1, 3)
+    links = links[np.argsort(-links[:, 2], kind="stable")]
+    sure = links[:, 2] >= SURE_INLIERS
+    for first, second in links[sure, :2]:
         low, high = sorted((groups[first], groups[second]))
         groups[groups == high] = low
+    unsure = links[~sure, :2]
+    for first, second in unsure:
+        low, high = sorted((groups[first], groups[second]))
+        joined = (np.sort(groups[unsure], axis=1) == (low, high)).all(axis=1).sum()
+        if 2 * joined >= (groups == low).sum() * (groups == high).sum():
+            groups[groups == high] = low
     return np.unique(groups, return_inverse=True)[1]
 
 
 def scene_pairs(features):
     """Return the pairs of rows with at least MIN_INLIERS keypoints that agree, and their count.
 
-    features: n pictures' Features. Returns sorted tuples of three ints.
+    features: a list of n pictures' Features, or a FeatureFile. Returns sorted tuples of three ints.
     """
     pairs, found = candidate_pairs(features), []
     progress = Progress("looking for frames of the same scene, pairs", len(pairs))
@@ -100,30 +142,39 @@ def scene_pairs(features):
 def candidate_pairs(features):
     """Return the sorted pairs of rows of pictures that look alike: each with its NEIGHBOURS.
 
-    Alike by VLAD (Jegou et al. 2010): how a picture's features lie around a few visual words. Where
-    the pictures, or their features, are too few for that, all pairs are returned.
+    Alike by VLAD (Jegou et al. 2010): how a picture's features lie around a few visual words; of
+    more than SAMPLE pictures, along the axes in which those of a sample differ most. Where the
+    pictures, or their features, are too few for that, all pairs are returned.
     """
     # Here, since it takes a second to import, which no refusal should wait for
     from sklearn.cluster import MiniBatchKMeans
+    from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
-    from sklearn.preprocessing import normalize
 
-    words = 32
-    sample = [item.descriptors[::8] for item in features]
-    if len(features) <= NEIGHBOURS + 1 or sum(map(len, sample)) < words:
-        return list(combinations([row for row, some in enumerate(sample) if len(some)], 2))
+    count, words, axes = len(features), 32, 512
+    sampled = range(0, count, max(1, -(-count // SAMPLE)))
+    sample = [features[row].descriptors[::8] for row in sampled]
+    if count <= NEIGHBOURS + 1 or sum(map(len, sample)) < words:
+        return list(combinations([n for n in range(count) if len(features[n].descriptors)], 2))
     sample = np.concatenate(list(map(root_sift, sample)))
     centers = MiniBatchKMeans(words, batch_size=4096, max_iter=20, n_init=1, random_state=0)
     centers = centers.fit(sample).cluster_centers_
-    signatures = np.zeros((len(features), words, 128), np.float32)
-    for signature, item in zip(signatures, features, strict=True):
-        descriptors = root_sift(item.descriptors)
-        nearest = np.argmax(2 * descriptors @ centers.T - (centers**2).sum(axis=1), axis=1)
-        np.add.at(signature, nearest, descriptors - centers[nearest])
-    signatures = normalize(normalize(signatures.reshape(-1, 128)).reshape(len(features), -1))
-    neighbours = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(signatures)
-    found = neighbours.kneighbors(return_distance=False)
+    looks = np.stack([vlad(features[row].descriptors, centers) for row in sampled])
+    if count > len(looks):
+        axes = PCA(axes, svd_solver="randomized", random_state=0).fit(looks).components_
+        looks = np.stack([axes @ vlad(features[n].descriptors, centers) for n in range(count)])
+    found = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(looks).kneighbors(return_distance=False)
     return sorted({(min(i, j), max(i, j)) for i, row in enumerate(found.tolist()) for j in row})
+
+
+def vlad(descriptors, centers):
+    """Return how (n, 128) uint8 descriptors lie around (k, 128) centers, (128 k,) float32."""
+    descriptors = root_sift(descriptors)
+    nearest = np.argmax(2 * descriptors @ centers.T - (centers**2).sum(axis=1), axis=1)
+    word = np.eye(len(centers), dtype=np.float32)[nearest]
+    around = word.T @ descriptors - word.sum(axis=0)[:, None] * centers
+    around /= np.maximum(np.linalg.norm(around, axis=1, keepdims=True), 1e-12)
+    return around.ravel() / np.maximum(np.linalg.norm(around), 1e-12)
 
 
 def root_sift(descriptors):
@@ -214,8 +265,8 @@ def fold_scenes(groups, polyp_fractions, fold_count, seed):
     scenes, needed = len(np.unique(groups)), max(fold_count, 3)
     if scenes < needed:
         raise InputError(
-            f"{len(groups)} pairs of {scenes} scenes are too few to split;"
-            f" at least {needed} different scenes are needed"
+            f"{len(groups)} pairs of {scenes} scenes are too few to split; at least {needed}"
+            " different scenes are needed, or --splits FILE with a split of your own"
         )
     return deal(groups, size_classes(polyp_fractions), fold_count, seed)
 
