@@ -64,7 +64,7 @@ from utils.data.sources import (
 )
 from utils.devices import choose_precision, describe_machine, start_tensorflow
 from utils.files import lock_folder
-from utils.prediction.films import FilmError, segment_film
+from utils.prediction.films import FilmError, is_film, segment_film
 from utils.prediction.networks import (
     THRESHOLDS_FILE,
     Networks,
@@ -79,7 +79,6 @@ from utils.prediction.networks import (
 )
 from utils.prediction.own_pictures import (
     find_files,
-    is_film,
     read_list,
     result_names,
     segment_pictures,
@@ -299,7 +298,7 @@ def segment(arguments):
     """Segment pictures and films at their own size; end with status 1 if any cannot be read."""
     listed, missing = read_list(arguments.list) if arguments.list else ([], [])
     files, failures = find_files(arguments.pictures + listed, arguments.results), missing.copy()
-    films = {name: file for name, file in files.items() if is_film(file.name)}
+    films = {name: file for name, file in files.items() if is_film(file)}
     pictures = {name: file for name, file in files.items() if name not in films}
     results, lines = Results(arguments.results, files.values()), []
     networks = choose_networks(arguments.checkpoints, arguments.tta)

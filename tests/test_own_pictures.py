@@ -17,7 +17,7 @@ from shell import full_disk, segment_picture
 from utils.command import InputError
 from utils.data.demo import draw_demo_pair
 from utils.data.pictures import reduce_pair
-from utils.prediction.films import FilmError, segment_film
+from utils.prediction.films import FilmError, is_film, make_timing, segment_film
 from utils.prediction.networks import Networks
 from utils.prediction.own_pictures import (
     COLUMNS,
@@ -463,29 +463,102 @@ def test_a_film_that_ends_too_early_is_told_and_kept():
     assert 10 < len(frames_of("results/films/film.mp4")[0]) < 40
 
 
-def test_an_odd_size_loses_its_last_row_and_column_alone(monkeypatch):
-    odd = np.random.default_rng(0).integers(0, 256, (6, 31, 41, 3), np.uint8)
+def write_matroska(path, milliseconds, damaged=(), size=(64, 48)):
+    """Write a film of dark JPEGs, see `last_digits`, at the times of a list of int.
 
-    class OddFilm:
-        frames = iter(odd)
+    damaged: the numbers of frames that are no JPEG. OpenCV itself writes constant rates alone.
+    """
 
-        def isOpened(self):  # noqa: N802
-            return True
+    def element(kind, *content):
+        data = b"".join(content)
+        return bytes.fromhex(kind) + (len(data) | 1 << 56).to_bytes(8, "big") + data
 
-        def get(self, key):
-            return {cv2.CAP_PROP_FPS: 25.0, cv2.CAP_PROP_FRAME_COUNT: 6}.get(key, 31)
+    def number(kind, value):
+        return element(kind, value.to_bytes(4, "big"))
 
-        def read(self):
-            frame = next(self.frames, None)
-            return frame is not None, frame
+    def frame(index, time):
+        picture = np.full((size[1], size[0], 3), 20 + 8 * (index % 10), np.uint8)
+        data = cv2.imencode(".jpg", picture)[1].tobytes()
+        data = bytes(len(data)) if index in damaged else data
+        return element("a3", b"\x81", time.to_bytes(2, "big"), b"\x80", data)
 
-        def release(self):
-            pass
+    head = element("1a45dfa3", element("4282", b"matroska"))
+    info = element("1549a966", number("2ad7b1", 1_000_000))
+    pixels = element("e0", number("b0", size[0]), number("ba", size[1]))
+    track = number("d7", 1), number("73c5", 1), number("83", 1), element("86", b"V_MJPEG"), pixels
+    frames = [frame(index, time) for index, time in enumerate(milliseconds)]
+    cluster = element("1f43b675", number("e7", 0), *frames)
+    tracks = element("1654ae6b", element("ae", *track))
+    Path(path).write_bytes(head + element("18538067", info, tracks, cluster))
 
-    real, film = cv2.VideoCapture, Path("film.mp4").absolute()
-    monkeypatch.setattr(
-        cv2, "VideoCapture", lambda path, *a: OddFilm() if Path(path) == film else real(path, *a)
-    )
-    assert segment_one_film("film.mp4")[0] == 6
+
+def last_digits(path):
+    """Return the last digit of the number of each frame of a film of `write_matroska`'s frames."""
+    return [round((frame.mean() - 20) / 8) for frame in frames_of(path)[0]]
+
+
+def test_a_varying_rate_keeps_each_frames_time(capsys):
+    times = [0, 40, 60, 80, 200, 240, 360, 400]  # steps of 40, 20, 20, 120, 40, 120 and 40 ms
+    write_matroska("film.mkv", times)
+    assert segment_one_film("film.mkv") == (8, 0)
+    rows = read_table("results/films/film.csv")
+    assert [int(row["frame"]) for row in rows] == list(range(8))
+    assert [float(row["seconds"]) for row in rows] == [time / 1000 for time in times]
+    # At 25 a second: the frame of 60 ms is seen at 80 ms, that of 80 ms at 120 ms
+    assert last_digits("results/films/film.mp4") == [0, 1, 2, 3, 3, 4, 5, 5, 5, 6, 7]
+    assert frames_of("results/films/film.mp4")[1] == 25
+    line = "film.mkv: its rate varies; the outlined film has 25 frames a second, and repeats 3 so"
+    assert line in capsys.readouterr().out
+
+
+def test_damaged_frames_are_counted_and_the_others_keep_their_places():
+    write_matroska("film.mkv", range(0, 2000, 40), damaged=[7, 20])
+    with pytest.raises(FilmError, match=r"^film\.mkv: only 48 of its 50 frames could be read"):
+        segment_one_film("film.mkv")
+    rows = read_table("results/films/film.csv")
+    assert [int(row["frame"]) for row in rows] == sorted({*range(50)} - {7, 20})
+    assert all(float(row["seconds"]) == int(row["frame"]) / 25 for row in rows)
+    expected = [{7: 6, 20: 19}.get(number, number) for number in range(50)]
+    assert last_digits("results/films/film.mp4") == [number % 10 for number in expected]
+
+
+def test_a_constant_rate_rounded_to_milliseconds_is_one():
+    seconds = np.round(np.arange(100) / 30, 3)
+    timing = make_timing(np.delete(seconds, [50, 51]), np.zeros(98, int), 1000, 0, False)
+    assert timing.rate == 30
+    assert not timing.varies
+    assert timing.numbers.tolist() == timing.places.tolist() == [*range(50), *range(52, 100)]
+    assert timing.total == 100
+
+
+def test_times_that_fall_back_or_jump_are_not_gone_by():
+    for seconds in ([0.08, 0.12, 0.16, 0, 0], [0, 0.04, 0.08, 95443.7, 95443.74]):
+        timing = make_timing(np.array(seconds), np.array([0, 0, 1, 0, 0]), 25, 6, True)
+        assert timing.numbers.tolist() == timing.places.tolist() == [0, 1, 3, 4, 5]
+        assert timing.seconds.tolist() == [0, 0.04, 0.12, 0.16, 0.2]
+        assert timing.total == 6
+
+
+def test_a_film_may_end_before_an_estimate_but_not_before_a_count():
+    seconds, none_lost = np.arange(100) / 25, np.zeros(100, int)
+    for announced, counted, total in ((110, False, 100), (120, False, 120), (101, True, 101)):
+        assert make_timing(seconds, none_lost, 25, announced, counted).total == total
+
+
+def test_what_has_no_known_suffix_is_looked_into():
+    write_matroska("film", range(0, 400, 40))
+    write_matroska("one", [0])
+    save("picture.png")
+    os.rename("picture.png", "picture")
+    Path("text").write_text("no picture " * 100)
+    Path("empty").touch()
+    names = ("film", "one", "picture", "text", "empty", "gone.ASF", "gone.PNG", "f\udce4")
+    found = [is_film(Path(name)) for name in names]
+    assert found == [True, False, False, False, False, True, False, False]
+
+
+def test_an_odd_size_loses_its_last_row_and_column_alone():
+    write_matroska("film.mkv", range(0, 240, 40), size=(41, 31))
+    assert segment_one_film("film.mkv")[0] == 6
     frames = frames_of("results/films/film.mp4")[0]
     assert [frame.shape for frame in frames] == [(30, 40, 3)] * 6

@@ -3,13 +3,16 @@
 import itertools
 import math
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import cv2
+import numpy as np
 
 from utils.command import InputError, Progress
-from utils.data.pictures import reduce_picture
+from utils.data.pictures import is_picture, reduce_picture
 from utils.prediction.own_pictures import (
+    FILM_SUFFIXES,
     find_polyps,
     in_order,
     open_pool,
@@ -19,6 +22,11 @@ from utils.prediction.own_pictures import (
 )
 
 FRAMES_AHEAD = 8  # read while the network is at work
+READ_ATTEMPTS = 1000  # that fail in a row mean the end; after fewer, damaged frames, others follow
+# If so many of the steps from frame to frame are alike, the rate is constant, and frames are lost
+# where one is longer
+CONSTANT = 0.95
+END_SECONDS = 0.5  # a film may end so much before it says: that is an estimate, or its sound's end
 
 # FFmpeg and OpenCV would print lines of their own on films that are broken. Only what is set before
 # the first film counts.
@@ -59,31 +67,119 @@ def open_film(file):
         film.release()
 
 
+def is_film(file):
+    """Tell whether a file, a Path, is a film: by its suffix, and without a known one by what it is.
+
+    That is a film of two frames or more which is no picture to OpenCV.
+    """
+    if is_picture(file.name) or file.suffix.lower() in FILM_SUFFIXES:
+        return not is_picture(file.name)
+    with suppress(FilmError), open_film(file) as film:
+        return not cv2.haveImageReader(film_path(file)) and film.grab() and film.grab()
+    return False
+
+
+class Timing(NamedTuple):
+    """When the frames of a film that can be read are to be seen.
+
+    numbers: (n,) int, each one's number in the film, where lost frames count too; seconds: (n,)
+    float. varies: whether the rate does. total: the number of frames, with those that are lost.
+    rate: frames a second of a film of constant rate that shows each of them from its place on,
+    (n,) int, until the next one's.
+    """
+
+    numbers: np.ndarray
+    seconds: np.ndarray
+    varies: bool
+    total: int
+    rate: float
+    places: np.ndarray
+
+
+def grab_frame(film):
+    """Grab a film's next frame; return how many damaged ones came before, or None at the end."""
+    return next((lost for lost in range(READ_ATTEMPTS) if film.grab()), None)
+
+
+def read_timing(file):
+    """Return the Timing of a film, which is decoded once for it: nothing else knows its times."""
+    seconds, lost = [], []
+    with open_film(file) as film:
+        rate, announced = film.get(cv2.CAP_PROP_FPS), film.get(cv2.CAP_PROP_FRAME_COUNT)
+        announced = max(0, round(announced))  # some formats tell none
+        progress = Progress(f"times of {file}", announced or math.inf)
+        while (failed := grab_frame(film)) is not None:
+            seconds.append(film.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            lost.append(failed)
+            progress.advance()
+        progress.end()
+    if not seconds:
+        raise FilmError(f"{file}: holds no frame that can be read; replace or remove it")
+    with open(file, "rb") as data:
+        begin = data.read(12)
+    counted = begin.startswith(b"RIFF") or begin[4:8] == b"ftyp"  # AVI and MP4 count their frames
+    return make_timing(np.array(seconds), np.array(lost), rate, announced, counted)
+
+
+def make_timing(seconds, lost, rate, announced, counted):
+    """Return the Timing of a film.
+
+    seconds: (n,) float, of each frame that can be read; lost: (n,) int, of the damaged ones met
+    before each; rate, announced: frames a second and in all, as the film says; counted: whether
+    the latter is exact.
+    """
+    steps, count, varies = np.diff(seconds), np.arange(len(seconds)), False
+    end = announced / rate  # in seconds
+    numbers = places = count + np.cumsum(lost)
+    step = np.median(steps) if len(steps) else 0
+    alike = np.abs(steps - step) <= max(0.1 * step, 0.0011)  # many formats round to 1 ms
+    # Some formats hold no times of their own, and in joined films they jump
+    if step <= 0 or steps.min() < 0 or seconds[-1] > 100 * len(seconds) * step:
+        step, seconds = 1 / rate, numbers / rate
+    elif alike.mean() >= CONSTANT:
+        step = steps[alike].mean()
+        lost = np.rint([seconds[0] / step, *np.maximum(steps / step - 1, 0)])
+        numbers = places = count + np.cumsum(lost.astype(int))
+        rate = rate if abs(rate * step - 1) < 0.01 else round(1 / step, 2)
+    else:
+        step, varies = min(step, steps.mean()), True
+        rate = max(1, math.ceil(1 / step - 0.001))
+        places = np.rint(seconds * rate).astype(int)
+        places = count + np.maximum.accumulate(places - count)  # no two have one place
+    total, cut = int(numbers[-1]) + 1, end - seconds[-1] - step
+    if cut > END_SECONDS or (counted and announced > total):
+        total = total + round(cut / step) if varies else max(total, announced)
+    return Timing(numbers, seconds, varies, total, rate, places)
+
+
 def segment_film(file, name, predictor, threshold, batch_size, results):
     """Outline the polyps of a film; return how many frames it has, and how many show a polyp.
 
     predictor: see predictors.py, and its size. In the folder of `results`, see
-    utils/results.py, this leaves films/NAME.mp4, of the same frames, size and rate, but without
-    sound, and films/NAME.csv, the polyps of each frame. OpenCV writes even sizes alone: of an odd
-    one the last row or column goes. Memory does not grow with the film. Raises
-    FilmError if it cannot be played, or ends before it should.
+    utils/results.py, this leaves films/NAME.mp4, of the same frames, size, times and rate, but
+    without sound, and films/NAME.csv, the polyps of each frame. Where the rate varies, or frames
+    are lost, the frame before is repeated until the next one's time. OpenCV writes even sizes
+    alone: of an odd one the last row or column goes. Memory does not grow with the film. Raises
+    FilmError if it cannot be played, or lacks frames.
     """
     predict, size = predictor
     film_path(results.folder)
 
-    def read(number):
-        there, frame = film.read()
-        if not there:
+    def read(index):
+        if grab_frame(film) is None:  # not as when its times were read
             return None
-        picture = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        return picture, reduce_picture(picture, size), number
+        picture = cv2.cvtColor(film.retrieve()[1], cv2.COLOR_BGR2RGB)
+        return picture, reduce_picture(picture, size), index
 
-    def finish(number, picture, probability):
+    def finish(index, picture, probability):
         rows, mask, _ = find_polyps(probability, picture.shape, threshold)
         height, width = (side - side % 2 for side in mask.shape)
         drawn = outline_polyps(picture, mask)[:height, :width]
-        return number, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), rows
+        return index, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), rows
 
+    timing = read_timing(file)
+    count = len(timing.numbers)
+    shown = [*np.diff(timing.places), 1]  # how often each frame
     with (
         open_film(file) as film,
         open_pool(1) as reader,  # since one thread alone can read a film
@@ -92,30 +188,35 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
         open_table(beside_table, ["frame", "seconds"]) as table,
         results.write(f"films/{name}.mp4") as beside,
     ):
-        rate, announced = film.get(cv2.CAP_PROP_FPS), film.get(cv2.CAP_PROP_FRAME_COUNT)
-        announced = max(0, round(announced))  # some formats tell none
-        progress = Progress(f"frames of {file}", announced or math.inf)
-        frames = in_order(reader, read, itertools.count(), FRAMES_AHEAD)
+        progress = Progress(f"frames of {file}", count)
+        frames = in_order(reader, read, range(count), FRAMES_AHEAD)
         frames = itertools.takewhile(lambda frame: frame is not None, frames)
-        writer, count, with_polyp = None, 0, 0
-        for number, drawn, rows in predict_stream(pool, frames, predict, finish, batch_size):
+        writer, done, with_polyp = None, 0, 0
+        for index, drawn, rows in predict_stream(pool, frames, predict, finish, batch_size):
             if writer is None:
-                writer = open_writer(beside, file, rate, drawn.shape[1::-1])
-            writer.write(drawn)
-            table.writerows([number, round(number / rate, 3), *row] for row in rows)
-            count, with_polyp = number + 1, with_polyp + (rows[0][0] > 0)
+                writer = open_writer(beside, file, timing.rate, drawn.shape[1::-1])
+            for _ in range(shown[index]):
+                writer.write(drawn)
+            number, seconds = timing.numbers[index], round(timing.seconds[index], 3)
+            table.writerows([number, seconds, *row] for row in rows)
+            done, with_polyp = index + 1, with_polyp + (rows[0][0] > 0)
             progress.advance()
         progress.end()
-        if writer is None:
-            raise FilmError(f"{file}: holds no frame that can be read; replace or remove it")
         writer.release()
-        check_written(beside, count, results.folder / f"films/{name}.mp4")
-    if count < announced - 1:  # some formats hold no more than an estimate
+        check_written(beside, sum(shown[:done]), results.folder / f"films/{name}.mp4")
+    if done < timing.total:
+        about = "about" if timing.varies else "its"
         raise FilmError(
-            f"{file}: only {count:,} of its {announced:,} frames could be read; it is cut off,"
-            " damaged, or of a rate that varies, and the outlined film is shorter"
+            f"{file}: only {done:,} of {about} {timing.total:,} frames could be read, for it is"
+            " damaged or cut off; the outlined film repeats the frame before a lost one, and ends"
+            " with the last that was read"
         )
-    return count, with_polyp
+    if timing.varies:
+        print(
+            f"{file}: its rate varies; the outlined film has {timing.rate:g} frames a second, and"
+            f" repeats {sum(shown) - count:,} so that each is seen at its time"
+        )
+    return done, with_polyp
 
 
 def open_writer(beside, file, rate, size):

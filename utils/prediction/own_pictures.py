@@ -28,8 +28,8 @@ from utils.prediction.regions import label_regions
 from utils.results import OWN_TABLE
 
 FILM_SUFFIXES = {
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
-    *(".ogv", ".ts", ".vob", ".webm", ".wmv"),
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 }
 PICTURE_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
 LARGE = 1 << 22  # pixels of a picture from which on one alone is finished at a time
@@ -44,11 +44,6 @@ COLUMNS = (
 
 
 # The files
-
-
-def is_film(name):
-    """Tell by its name, without folders, whether a file is a film; hidden files are not."""
-    return not name.startswith(".") and PurePath(name).suffix.lower() in FILM_SUFFIXES
 
 
 def read_list(file):
@@ -143,7 +138,8 @@ def files_below(folder, results):
 def is_shown(path):
     """Tell by its name whether a file is a picture or a film."""
     name = os.path.basename(path)
-    return is_picture(name) or is_film(name)
+    suffix = PurePath(name).suffix.lower()
+    return is_picture(name) or (suffix in FILM_SUFFIXES and not name.startswith("."))
 
 
 # The stream: while the network predicts a batch, threads read the next and write the last
