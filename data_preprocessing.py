@@ -23,7 +23,6 @@ table: the Dice of the two annotations of each frame that stands twice among the
 import argparse
 import csv
 import json
-import shlex
 import time
 from pathlib import Path
 
@@ -34,7 +33,9 @@ from utils.command import (
     InputError,
     Progress,
     check_constants,
+    command_line,
     named_path,
+    next_command,
     one_line,
     parallel,
     run,
@@ -281,7 +282,7 @@ def parse_arguments():
         "--data", type=named_path, metavar="DIR", default=DATA_DIR, help="default: %(default)s"
     )
     add_mask_arguments(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line())
     check_mask_arguments(parser, arguments)
     if arguments.agreement and (arguments.fold is not None or arguments.data != DATA_DIR):
         parser.error("--agreement prepares nothing: leave out --fold and --data")
@@ -345,7 +346,7 @@ def main():
     pairs, seconds = summary["pairs"], time.monotonic() - start
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
     origin += f", fold {arguments.fold}" if arguments.fold is not None else ""
-    option = f" --data {shlex.quote(arguments.data)}" if arguments.data != DATA_DIR else ""
+    option = ["--data", arguments.data] if arguments.data != DATA_DIR else []
     for line in summary["warnings"]:
         print(f"Beware: {one_line(line)}")
     print(
@@ -356,7 +357,8 @@ def main():
         f"  scenes: {summary['groups']:,}, the largest of {summary['largest_group']} frames\n"
         f"  polyp: {summary['polyp_fraction']['all']:.1%} of the average mask;"
         f" masks without a polyp: {summary['masks_without_polyp']}\n"
-        f"Look at {Path(arguments.data) / 'preview.png'}, then run: python train.py{option}"
+        f"Look at {Path(arguments.data) / 'preview.png'}, then run:"
+        f" {next_command('train.py', *option)}"
     )
 
 

@@ -44,6 +44,7 @@ from pathlib import Path
 from utils.command import (
     InputError,
     check_constants,
+    command_line,
     fail,
     hold_back_stderr,
     input_errors,
@@ -386,7 +387,7 @@ def parse_arguments():
         "--tta", action="store_true", help="average over each picture's flips and quarter turns"
     )
     parser.add_argument("--results", default=RESULTS_DIR, **folder, help="default: %(default)s")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line())
     check_combination(parser, arguments)
     return arguments
 

@@ -133,9 +133,10 @@ def dice_per_image(y_true, y_pred, smooth):
 
 def main():
     """Print the layers of the default's network and of the original's, and draw the first."""
+    from utils.command import command_line
     from utils.reporting.architecture import draw_architecture  # here: the rest can be copied
 
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(command_line())
     network, original = build_unet(), build_unet(filters=64, grey=True)
     for each, words in ((network, "python train.py"), (original, "python train.py --original")):
         print(f"{words}:")

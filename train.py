@@ -15,7 +15,6 @@ Stopped in the middle, the same command goes on where it was. In checkpoints/ th
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -29,8 +28,10 @@ from utils.command import (
     Check,
     InputError,
     check_constants,
+    command_line,
     input_errors,
     named_path,
+    next_command,
     number,
     one_of,
     run,
@@ -481,7 +482,7 @@ def parse_arguments():
         help="begin with the network of another training",
     )
     parser.add_argument("--fresh", action="store_true", help="start over")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command_line())
     if arguments.start and not (Path(arguments.start) / "unet.keras").is_file():
         parser.error(f"--from {arguments.start}: there is no unet.keras in it")
     if arguments.start and Path(arguments.start).resolve() == Path(arguments.checkpoints).resolve():
@@ -557,10 +558,9 @@ def main():
             with out_of_memory(settings):
                 train(training, machine, arguments.fresh)
             print(describe_end(training, summary))
-    evaluate = ["python", "evaluation.py"]
-    evaluate += ["--data", arguments.data] if arguments.data != DATA_DIR else []
+    evaluate = ["--data", arguments.data] if arguments.data != DATA_DIR else []
     evaluate += ["--checkpoints", str(folder)] if arguments.checkpoints != CHECKPOINTS_DIR else []
-    print(f"Run next: {shlex.join(evaluate)}")
+    print(f"Run next: {next_command('evaluation.py', *evaluate)}")
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def trained(demo, tmp_path_factory):
         assert done.stderr == ""  # TensorFlow's noise is held back
         assert "8 filters" in done.stdout
         assert "validation Dice" in done.stdout
-        assert f"python evaluation.py --data {demo} --checkpoints {folder}" in done.stdout
+        assert f"/evaluation.py --data {demo} --checkpoints {folder}" in done.stdout
 
     return made_once(tmp_path_factory, "trained", make)
 

@@ -1,11 +1,21 @@
-"""The constants' checks: what is in range, what is not, and the line that says so."""
+"""The command line and the constants' checks: what is taken, and the line for what is not."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
 
-from utils.command import InputError, check_constants, number, numbers, one_of, whole
+from utils.command import (
+    InputError,
+    check_constants,
+    command_line,
+    next_command,
+    number,
+    numbers,
+    one_of,
+    whole,
+)
 
 
 @pytest.mark.parametrize("value", [2, 5, np.int64(2)])
@@ -69,3 +79,26 @@ def test_a_tuple_of_numbers_is_not_empty_and_each_is_in_range():
     for value in ((0.5, 1), (), 0.5, ("0.5",)):
         with pytest.raises(InputError, match="must be a tuple of numbers above 0 and below 1;"):
             check_constants("a.py", {"LEVELS": (value, numbers(above=0, below=1))})
+
+
+def test_wildcards_that_no_shell_has_expanded_name_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("fold2", "fold10", "fold1", "a[1].png", "a1.png"):
+        (tmp_path / name).touch()
+    given = ["--data", "fold?", "a[1].png", "none*", "https://example.org/?a=b", "", "fold1*"]
+    monkeypatch.setattr(sys, "argv", ["evaluation.py", *given])
+    folds = ["fold1", "fold2"], ["fold1", "fold10"]
+    assert command_line() == ["--data", *folds[0], *given[2:6], *folds[1]]
+
+
+def test_the_next_command_lies_where_the_script_was_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b/evaluation.py").touch()
+    for called, line in (
+        ("a b/train.py", "python 'a b/evaluation.py' --data 'x y'"),
+        ("train.py", "python evaluation.py --data 'x y'"),
+        ("/elsewhere/kernel_launcher.py", "python evaluation.py --data 'x y'"),
+    ):
+        monkeypatch.setattr(sys, "argv", [called])
+        assert next_command("evaluation.py", "--data", "x y") == line

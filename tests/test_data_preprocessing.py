@@ -298,7 +298,7 @@ def test_the_script_prepares_ones_own_pictures(folders, tmp_path):
     options = ["--images", folders[0], "--masks", folders[1], "--data", tmp_path / "out"]
     done = run_script("data_preprocessing.py", *options)
     assert done.returncode == 0, done.stderr
-    assert f"python train.py --data {tmp_path / 'out'}" in done.stdout
+    assert f"/train.py --data {tmp_path / 'out'}" in done.stdout
     with open(tmp_path / "out/splits.csv") as file:
         mine = file.read().replace(",validation,", ",train,", 1)
     (tmp_path / "mine.csv").write_text(mine)
@@ -423,7 +423,7 @@ def test_the_command_to_run_next_can_be_copied(folders, tmp_path):
     options = ["--images", folders[0], "--masks", folders[1], "--data", "my dätä"]
     done = run_script("data_preprocessing.py", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("run: python train.py --data 'my dätä'\n")
+    assert done.stdout.endswith(f"run: python {ROOT / 'train.py'} --data 'my dätä'\n")
 
 
 def test_a_missing_split_of_hyperkvasir_is_named(folders, tmp_path, monkeypatch):

@@ -2,9 +2,11 @@
 
 import argparse
 import errno
+import glob
 import math
 import operator
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -27,54 +29,91 @@ class InputError(Exception):
 def run(main, interrupted="interrupted"):
     """Run a script's `main`; a user's mistake ends it with one line on stderr and status 2.
 
-    interrupted: what to say when SIGINT (Ctrl-C), SIGTERM or SIGHUP (a terminal that closes) stops
-    it, which ends it with status 130, 143 or 129, and leaves nothing half-made behind. Under nohup
-    it goes on. Where who reads its output has gone (`| head`), the status is 141. An OSError that
-    gets here is the user's to mend too.
+    interrupted: what to say when a signal of `catch_signals` stops it, which ends it with status
+    130, 143 or 129, and leaves nothing half-made behind. Where who reads its output has gone
+    (`| head`), the status is 141. An OSError that gets here is the user's to mend too.
     """
     open_closed_streams()
-    stops, caught = [], []
+    message = None
+    with catch_signals() as caught:
+        try:
+            main()
+            sys.stdout.flush()  # at its own end Python would say nothing of a full disk
+        except InputError as error:
+            message, status = error, 2
+        except BrokenPipeError:
+            message, status = "stopped, for nobody reads its output any more", 141  # SIGPIPE
+            give_up_stdout()
+        except OSError as error:
+            unnamed = error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG)
+            place = error.filename or ("standard output" if unnamed else "the system")
+            if place == "standard output":
+                give_up_stdout()
+            message, status = f"{place}: {error.strerror or error}; see to it and run again", 2
+        except (KeyboardInterrupt, Exception):
+            if not caught:
+                raise
+            message, status = interrupted, 128 + caught[-1]  # a library may make an error of it
+    if message:
+        sys.exit(fail(message, status))
+
+
+@contextmanager
+def catch_signals():
+    """Yield a list, which gets the numbers of the signals that stop the block.
+
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP (a terminal that closes) raise KeyboardInterrupt in it, but
+    for those that are ignored, as under nohup. After the block they are all ignored, for there is
+    nothing left to stop; but a notebook goes on, and so they do what they did before.
+    """
+    caught, before = [], {}
 
     def stop(number, _):
-        stops.append(number)
+        caught.append(number)
         raise KeyboardInterrupt
 
     def lost(unraisable):  # what a callback of Python's own meets, such as a weakref's, is lost
         if unraisable.exc_type is not KeyboardInterrupt:
             sys.__unraisablehook__(unraisable)
         else:
-            threading.Timer(0.1, os.kill, (os.getpid(), stops[-1])).start()
+            threading.Timer(0.1, os.kill, (os.getpid(), caught[-1])).start()
 
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
-            caught.append(number)
-    message, sys.unraisablehook = None, lost
+    if threading.current_thread() is threading.main_thread():  # no other may set them
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    hook, sys.unraisablehook = sys.unraisablehook, lost
     try:
-        main()
-        sys.stdout.flush()  # at its own end Python would say nothing of a full disk, or a traceback
-    except InputError as error:
-        message, status = error, 2
-    except BrokenPipeError:
-        message, status = "stopped, for nobody reads its output any more", 141  # SIGPIPE
-        give_up_stdout()
-    except OSError as error:
-        unnamed = error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG)
-        place = error.filename or ("standard output" if unnamed else "the system")
-        if place == "standard output":
-            give_up_stdout()
-        message, status = f"{place}: {error.strerror or error}; see to it and run again", 2
-    except (KeyboardInterrupt, Exception):
-        if not stops:
-            raise
-        message, status = interrupted, 128 + stops[-1]  # a library may have made an error of it
-    finally:  # there is nothing left to stop
-        for number in caught:
-            signal.signal(number, signal.SIG_IGN)
-        sys.unraisablehook = sys.__unraisablehook__
-    if message:
-        sys.exit(fail(message, status))
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if in_notebook() else signal.SIG_IGN)
+        sys.unraisablehook = hook
+
+
+def in_notebook():
+    """Tell whether this process is the kernel of a notebook."""
+    return "ipykernel" in sys.modules
+
+
+def command_line():
+    """Return the arguments that a script was given; none if a notebook's cell has imported it.
+
+    Those of sys.argv are the kernel's own then. Wildcards that name what is there, and are no
+    file's name themselves, give place to the names, in order: no shell does so on Windows.
+    """
+    given = sys.argv[1:]
+    if in_notebook() and given == sys.orig_argv[-len(given) :]:  # not as %run leaves them
+        return []
+    found = ([] if os.path.lexists(text) else sorted(glob.glob(text)) for text in given)
+    return [name for text, names in zip(given, found, strict=True) for name in names or [text]]
+
+
+def next_command(script, *arguments):
+    """Return the command that runs another script, which lies where the running one was called."""
+    path = Path(sys.argv[0]).parent / script
+    return shlex.join(["python", str(path if path.is_file() else script), *map(str, arguments)])
 
 
 def give_up_stdout():
@@ -94,7 +133,8 @@ def open_closed_streams():
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
-    sys.stdout.reconfigure(errors="backslashreplace")
+    if not in_notebook():  # whose output takes any letter
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def fail(message, status):

@@ -4,13 +4,15 @@ TensorFlow takes seconds to load. So the scripts, and the rooms that need it, im
 inside the functions that use them, after `start_tensorflow`: a refusal or -h comes at once.
 """
 
+import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from utils.command import hold_back_stderr
+from utils.command import InputError, hold_back_stderr
 
 PRECISIONS = ("float32", "mixed_bfloat16")  # that a network can compute in
 FLOAT32_LAYERS = ("rescaling", "grey", "polyp")  # levels and probabilities need the digits
@@ -20,15 +22,24 @@ def start_tensorflow():
     """Load TensorFlow and Keras, without the lines about CPU and missing GPUs that they begin with.
 
     Every GPU's memory is taken as it is needed, not whole at the start: a second process finds
-    some too.
+    some too. Raises InputError where Keras is set to what the project cannot work with.
     """
     print("TensorFlow starts ...", flush=True)
+    for name, only in (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0")):
+        if os.environ.setdefault(name, only).lower() not in (only, "false", ""):
+            value = os.environ[name]
+            raise InputError(f"{name}={value}: Keras 3 on TensorFlow is needed; unset it")
     with hold_back_stderr():
-        import keras  # noqa: F401
+        import keras
         import tensorflow as tf
 
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
+        with suppress(RuntimeError):  # a notebook has already begun to use them
+            for gpu in tf.config.list_physical_devices("GPU"):
+                tf.config.experimental.set_memory_growth(gpu, True)
+    if keras.config.image_data_format() != "channels_last":
+        raise InputError(
+            "keras.json: has channels_first; write channels_last there, in ~/.keras or KERAS_HOME"
+        )
 
 
 def make_strategy(devices=None):
