@@ -527,14 +527,16 @@ def test_a_constant_rate_rounded_to_milliseconds_is_one():
     timing = make_timing(np.delete(seconds, [50, 51]), np.zeros(98, int), 1000, 0, False)
     assert timing.rate == 30
     assert not timing.varies
-    assert timing.numbers.tolist() == timing.places.tolist() == [*range(50), *range(52, 100)]
+    assert timing.numbers.tolist() == [*range(50), *range(52, 100)]
+    assert timing.repeats.tolist() == [1] * 49 + [3] + [1] * 48
     assert timing.total == 100
 
 
 def test_times_that_fall_back_or_jump_are_not_gone_by():
     for seconds in ([0.08, 0.12, 0.16, 0, 0], [0, 0.04, 0.08, 95443.7, 95443.74]):
         timing = make_timing(np.array(seconds), np.array([0, 0, 1, 0, 0]), 25, 6, True)
-        assert timing.numbers.tolist() == timing.places.tolist() == [0, 1, 3, 4, 5]
+        assert timing.numbers.tolist() == [0, 1, 3, 4, 5]
+        assert timing.repeats.tolist() == [1, 2, 1, 1, 1]
         assert timing.seconds.tolist() == [0, 0.04, 0.12, 0.16, 0.2]
         assert timing.total == 6
 
@@ -550,9 +552,9 @@ def test_what_has_no_known_suffix_is_looked_into():
     write_matroska("one", [0])
     save("picture.png")
     os.rename("picture.png", "picture")
-    Path("text").write_text("no picture " * 100)
+    Path("text.txt").write_text("no picture\n" * 1000)
     Path("empty").touch()
-    names = ("film", "one", "picture", "text", "empty", "gone.ASF", "gone.PNG", "f\udce4")
+    names = ("film", "one", "picture", "text.txt", "empty", "gone.ASF", "gone.PNG", "f\udce4")
     found = [is_film(Path(name)) for name in names]
     assert found == [True, False, False, False, False, True, False, False]
 

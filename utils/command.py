@@ -254,21 +254,20 @@ class Check(NamedTuple):
 
     def __or__(self, other):
         """Return the Check that either passes."""
-        either = self.fits, other.fits
-        return Check(
-            f"{self.wanted} or {other.wanted}", lambda value: any(f(value) for f in either)
-        )
+        wanted = f"{self.wanted} or {other.wanted}"
+        return Check(wanted, lambda value: self.fits(value) or other.fits(value))
 
 
 def whole(least, most=None, multiple_of=1):
     """Return the Check of a whole number, `least` and `most` allowed; True and False are none."""
     kind = "a whole number" if multiple_of == 1 else f"a multiple of {multiple_of}"
     ends = f"from {least:,} on" if most is None else f"from {least:,} to {most:,}"
-    top = math.inf if most is None else most
-    return Check(
-        f"{kind} {ends}",
-        lambda value: is_a(Integral, value) and least <= value <= top and value % multiple_of == 0,
-    )
+    inside = number(least=least, most=most)
+
+    def fits(value):
+        return isinstance(value, Integral) and inside.fits(value) and value % multiple_of == 0
+
+    return Check(f"{kind} {ends}", fits)
 
 
 def number(*, least=None, most=None, above=None, below=None):
@@ -276,42 +275,34 @@ def number(*, least=None, most=None, above=None, below=None):
 
     least, most: ends that are allowed; above, below: ends that are not.
     """
-    ends = {
-        "at least": (least, operator.ge),
-        "above": (above, operator.gt),
-        "at most": (most, operator.le),
-        "below": (below, operator.lt),
-    }
-    ends = {words: end for words, end in ends.items() if end[0] is not None}
-    listed = " and ".join(f"{words} {end:,}" for words, (end, _) in ends.items())
-    return Check(
-        f"a number {listed}".rstrip(),
-        lambda value: (
-            is_a(Real, value)
-            and math.isfinite(value)
-            and all(holds(value, end) for end, holds in ends.values())
-        ),
-    )
+    ends = [
+        *(("at least", operator.ge, least), ("above", operator.gt, above)),
+        *(("at most", operator.le, most), ("below", operator.lt, below)),
+    ]
+    ends = [end for end in ends if end[2] is not None]
+    listed = " and ".join(f"{words} {end:,}" for words, _, end in ends)
 
+    def fits(value):
+        real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        return real and all(holds(value, end) for _, holds, end in ends)
 
-def is_a(kind, value):
-    """Tell whether a value is a number of a `kind` of the module numbers, and no truth value."""
-    return isinstance(value, kind) and not isinstance(value, bool)
+    return Check(f"a number {listed}".rstrip(), fits)
 
 
 def one_of(*choices):
     """Return the Check of one of `choices`, or of the only one."""
     listed = ", ".join(map(repr, choices))
-    return Check(f"one of {listed}" if len(choices) > 1 else listed, lambda value: value in choices)
+    return Check(f"one of {listed}" if len(choices) > 1 else listed, choices.__contains__)
 
 
 def numbers(**ends):
     """Return the Check of a tuple or list, not empty, of what passes `number(**ends)`."""
     each = number(**ends)
-    return Check(
-        each.wanted.replace("a number", "a tuple of numbers", 1),
-        lambda values: isinstance(values, (tuple, list)) and values and all(map(each.fits, values)),
-    )
+
+    def fits(values):
+        return isinstance(values, (tuple, list)) and values and all(map(each.fits, values))
+
+    return Check(each.wanted.replace("a number", "a tuple of numbers", 1), fits)
 
 
 def check_constants(file, constants):
@@ -321,9 +312,4 @@ def check_constants(file, constants):
     """
     for name, (value, check) in constants.items():
         if not check.fits(value):
-            raise constant_error(name, value, file, check.wanted)
-
-
-def constant_error(name, value, file, wanted):
-    """Return the InputError for a constant that is not what is `wanted`."""
-    return InputError(f"{name} = {value!r}: must be {wanted}; edit it in {file}")
+            raise InputError(f"{name} = {value!r}: must be {check.wanted}; edit it in {file}")

@@ -1,4 +1,4 @@
-"""Files and the command line: errors in a line, writing beside, folders, progress, threads."""
+"""Files and folders: errors in a line, writing beside, locks, hashes, reading with a limit."""
 
 import errno
 import hashlib

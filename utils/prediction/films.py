@@ -70,12 +70,14 @@ def open_film(file):
 def is_film(file):
     """Tell whether a file, a Path, is a film: by its suffix, and without a known one by what it is.
 
-    That is a film of two frames or more which is no picture to OpenCV.
+    That is a film of two frames or more which is no picture to OpenCV, and no text, which FFmpeg
+    plays too.
     """
     if is_picture(file.name) or file.suffix.lower() in FILM_SUFFIXES:
         return not is_picture(file.name)
     with suppress(FilmError), open_film(file) as film:
-        return not cv2.haveImageReader(film_path(file)) and film.grab() and film.grab()
+        text = film.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter_fourcc(*"ansi")
+        return not (text or cv2.haveImageReader(film_path(file))) and film.grab() and film.grab()
     return False
 
 
@@ -83,17 +85,17 @@ class Timing(NamedTuple):
     """When the frames of a film that can be read are to be seen.
 
     numbers: (n,) int, each one's number in the film, where lost frames count too; seconds: (n,)
-    float. varies: whether the rate does. total: the number of frames, with those that are lost.
-    rate: frames a second of a film of constant rate that shows each of them from its place on,
-    (n,) int, until the next one's.
+    float. total: the number of frames, with those that are lost. varies: whether the rate does.
+    rate, repeats: frames a second of a film of constant rate that shows each of them in its time,
+    and how often it does, (n,) int.
     """
 
     numbers: np.ndarray
     seconds: np.ndarray
-    varies: bool
     total: int
+    varies: bool
     rate: float
-    places: np.ndarray
+    repeats: np.ndarray
 
 
 def grab_frame(film):
@@ -149,7 +151,7 @@ def make_timing(seconds, lost, rate, announced, counted):
     total, cut = int(numbers[-1]) + 1, end - seconds[-1] - step
     if cut > END_SECONDS or (counted and announced > total):
         total = total + round(cut / step) if varies else max(total, announced)
-    return Timing(numbers, seconds, varies, total, rate, places)
+    return Timing(numbers, seconds, total, varies, rate, np.diff(places, append=places[-1] + 1))
 
 
 def segment_film(file, name, predictor, threshold, batch_size, results):
@@ -179,7 +181,6 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
 
     timing = read_timing(file)
     count = len(timing.numbers)
-    shown = [*np.diff(timing.places), 1]  # how often each frame
     with (
         open_film(file) as film,
         open_pool(1) as reader,  # since one thread alone can read a film
@@ -195,7 +196,7 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
         for index, drawn, rows in predict_stream(pool, frames, predict, finish, batch_size):
             if writer is None:
                 writer = open_writer(beside, file, timing.rate, drawn.shape[1::-1])
-            for _ in range(shown[index]):
+            for _ in range(timing.repeats[index]):
                 writer.write(drawn)
             number, seconds = timing.numbers[index], round(timing.seconds[index], 3)
             table.writerows([number, seconds, *row] for row in rows)
@@ -203,7 +204,7 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
             progress.advance()
         progress.end()
         writer.release()
-        check_written(beside, sum(shown[:done]), results.folder / f"films/{name}.mp4")
+        check_written(beside, timing.repeats[:done].sum(), results.folder / f"films/{name}.mp4")
     if done < timing.total:
         about = "about" if timing.varies else "its"
         raise FilmError(
@@ -214,7 +215,7 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
     if timing.varies:
         print(
             f"{file}: its rate varies; the outlined film has {timing.rate:g} frames a second, and"
-            f" repeats {sum(shown) - count:,} so that each is seen at its time"
+            f" repeats {timing.repeats.sum() - count:,} so that each is seen at its time"
         )
     return done, with_polyp
 

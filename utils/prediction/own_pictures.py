@@ -186,20 +186,12 @@ def predict_stream(pool, pictures, predict, finish, batch_size):
     size, and a key; of several sizes. predict: see predictors.py. finish: is given, by the
     pool's threads, the key, the picture, and its probabilities, (size, size, 1) float32.
     """
-    finishing = []
+    finished = ()
     for batch in in_batches(pictures, batch_size):
-        probabilities = predict(np.stack([reduced for _, reduced, _ in batch]))
-        finished, finishing = (
-            finishing,
-            [
-                pool.submit(finish, key, picture, probability)
-                for (picture, _, key), probability in zip(batch, probabilities, strict=True)
-            ],
-        )
-        for future in finished:
-            yield future.result()
-    for future in finishing:
-        yield future.result()
+        own_size, reduced, keys = zip(*batch, strict=True)
+        before, finished = finished, pool.map(finish, keys, own_size, predict(np.stack(reduced)))
+        yield from before
+    yield from finished
 
 
 def polyp_rows(mask, probability):
