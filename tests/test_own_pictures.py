@@ -524,12 +524,17 @@ def test_damaged_frames_are_counted_and_the_others_keep_their_places():
 
 def test_a_constant_rate_rounded_to_milliseconds_is_one():
     seconds = np.round(np.arange(100) / 30, 3)
-    timing = make_timing(np.delete(seconds, [50, 51]), np.zeros(98, int), 1000, 0, False)
+    gap = np.delete(seconds, [50, 51]), np.zeros(98, int)
+    timing = make_timing(*gap, 1000, 0, False)
     assert timing.rate == 30
     assert not timing.varies
     assert timing.numbers.tolist() == [*range(50), *range(52, 100)]
     assert timing.repeats.tolist() == [1] * 49 + [3] + [1] * 48
     assert timing.total == 100
+    timing = make_timing(*gap, 1000, 98, True)  # as a telephone films that lacks the time
+    assert (timing.total, timing.rate, timing.varies) == (98, 30, True)
+    assert timing.numbers.tolist() == [*range(98)]
+    assert timing.repeats.tolist() == [1] * 49 + [3] + [1] * 48
 
 
 def test_times_that_fall_back_or_jump_are_not_gone_by():

@@ -24,7 +24,7 @@ from utils.prediction.own_pictures import (
 FRAMES_AHEAD = 8  # read while the network is at work
 READ_ATTEMPTS = 1000  # that fail in a row mean the end; after fewer, damaged frames, others follow
 # If so many of the steps from frame to frame are alike, the rate is constant, and frames are lost
-# where one is longer
+# where one is longer; unless all that the film counts are there
 CONSTANT = 0.95
 END_SECONDS = 0.5  # a film may end so much before it says: that is an estimate, or its sound's end
 
@@ -134,20 +134,22 @@ def make_timing(seconds, lost, rate, announced, counted):
     end = announced / rate  # in seconds
     numbers = places = count + np.cumsum(lost)
     step = np.median(steps) if len(steps) else 0
-    alike = np.abs(steps - step) <= max(0.1 * step, 0.0011)  # many formats round to 1 ms
     # Some formats hold no times of their own, and in joined films they jump
     if step <= 0 or steps.min() < 0 or seconds[-1] > 100 * len(seconds) * step:
         step, seconds = 1 / rate, numbers / rate
-    elif alike.mean() >= CONSTANT:
-        step = steps[alike].mean()
-        lost = np.rint([seconds[0] / step, *np.maximum(steps / step - 1, 0)])
-        numbers = places = count + np.cumsum(lost.astype(int))
-        rate = rate if abs(rate * step - 1) < 0.01 else round(1 / step, 2)
     else:
-        step, varies = min(step, steps.mean()), True
-        rate = max(1, math.ceil(1 / step - 0.001))
-        places = np.rint(seconds * rate).astype(int)
-        places = count + np.maximum.accumulate(places - count)  # no two have one place
+        alike = np.abs(steps - step) <= max(0.1 * step, 0.0011)  # many formats round to 1 ms
+        step = steps[alike].mean()
+        varies = alike.mean() < (1 if counted and len(seconds) == announced else CONSTANT)
+        if varies:
+            step = min(step, steps.mean())
+            rate = max(1, math.ceil(1 / step - 0.01))
+            places = np.rint(seconds * rate).astype(int)
+            places = count + np.maximum.accumulate(places - count)  # no two have one place
+        else:
+            lost = np.rint([seconds[0] / step, *np.maximum(steps / step - 1, 0)])
+            numbers = places = count + np.cumsum(lost.astype(int))
+            rate = rate if abs(rate * step - 1) < 0.01 else round(1 / step, 2)
     total, cut = int(numbers[-1]) + 1, end - seconds[-1] - step
     if cut > END_SECONDS or (counted and announced > total):
         total = total + round(cut / step) if varies else max(total, announced)
