@@ -181,10 +181,9 @@ def hold_back_stderr():
         os.dup2(held_back.fileno(), 2)
         try:
             yield read
-        except InputError:
-            raise
-        except Exception:
-            os.write(stderr, read())
+        except Exception as error:
+            if not isinstance(error, InputError):
+                os.write(stderr, read())
             raise
         finally:
             sys.stderr.flush()
