@@ -36,7 +36,8 @@ from utils.data.dataset import check_folds, load_split, load_summary, names_in, 
 from utils.data.pictures import MaskConvention, cv2, decode_image, decode_pair
 from utils.data.sources import archive_source, watch_decoders
 from utils.prediction.networks import read_config
-from utils.training.history import MEASURED, best_row, read_history, write_history
+from utils.training.epochs import best_row
+from utils.training.history import MEASURED, read_history, write_history
 
 SECONDS = 10  # of a case
 MEGABYTES = 900  # that the process takes for a case, on top of about 100
