@@ -38,6 +38,7 @@ from utils.data.sources import archive_source, watch_decoders
 from utils.prediction.networks import read_config
 from utils.training.epochs import best_row
 from utils.training.history import MEASURED, read_history, write_history
+from utils.training.resume import earlier_training
 
 SECONDS = 10  # of a case
 MEGABYTES = 900  # that the process takes for a case, on top of about 100
@@ -241,8 +242,6 @@ def read_table(folder, content):
 
 def read_saved(folder, case):
     """What a prepared data set and a training have left."""
-    from train import earlier_training  # here: it imports OpenCV, which utils must come before
-
     summary, config, history, splits = case
     (folder / "dataset.json").write_bytes(summary)
     (folder / "config.json").write_bytes(config)
