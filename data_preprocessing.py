@@ -67,7 +67,8 @@ from utils.data.sources import (
 )
 from utils.files import file_sha256, replace_files
 from utils.scoring.agreement import MIN_CORRELATION, doubled_frames
-from utils.scoring.pixels import image_scores, pooled_scores
+from utils.scoring.measure import set_scores
+from utils.scoring.pixels import image_scores
 
 # Where things are
 DATA_DIR = "data/processed"
@@ -194,7 +195,7 @@ def summarise(source, sizes, fractions, groups, split):
 def save_preview(folder, names, fractions, count=8):
     """Save preview.png: pairs from the smallest to the largest polyp, with the masks' outlines."""
     # Here, since it imports Matplotlib: half a second, which no refusal should wait for
-    from utils.drawing import SKY, outline, save_sheet
+    from utils.drawing import MASK, outline, save_sheet
 
     order = np.argsort(fractions, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]
@@ -203,7 +204,7 @@ def save_preview(folder, names, fractions, count=8):
     sheet = {
         "picture": pictures,
         "mask": masks[..., 0],
-        "outline": [outline(picture, [(mask, SKY)]) for picture, mask in pairs],
+        "outline": [outline(picture, [(mask, MASK)]) for picture, mask in pairs],
     }
     titles = [f"{names[row][-12:]}\n{fractions[row]:.1%} polyp" for row in rows]
     save_sheet(folder / "preview.png", sheet, titles, "From the smallest to the largest polyp")
@@ -222,7 +223,7 @@ def agreement(source):
     if not frames:
         return [f"{source.label}: no frame stands there twice, so no annotations can be compared"]
     counts = [frame.counts for frame in frames]
-    dice = image_scores(counts)[:, 0]
+    dice = image_scores(counts)["dice"]
     width = max(len(name) for frame in frames for name in (frame.first, frame.second))
     return [
         f"{'first':{width}}  {'second':{width}}  keypoints  correlation   Dice",
@@ -233,7 +234,7 @@ def agreement(source):
         ),
         f"{source.label}: frames that stand there twice, with two annotations: {len(frames):,}",
         f"  Dice of the two: mean {dice.mean():.3f}, median {np.median(dice):.3f},"
-        f" lowest {dice.min():.3f}; pixels pooled, F1 {pooled_scores(counts)['f1']:.3f}",
+        f" lowest {dice.min():.3f}; pixels pooled, F1 {set_scores(counts)['f1']:.3f}",
         f"  the same frame: at least {MIN_INLIERS} keypoints agree on a shift, rotation and scale,",
         f"  and so laid on each other, their fine detail correlates by at least {MIN_CORRELATION}",
         "  compared: the pixels of the first that both show, with the second annotation laid on it",

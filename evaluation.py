@@ -11,35 +11,30 @@
     python evaluation.py FILM ...                   a film with the outlines of its polyps
 
 --checkpoints A B and --compare C D take the mean of several networks' probabilities, --tta that
-over each picture's flips and turns, but for networks that answer all of them alike. With --data F
-G, folders of two folds, A predicts the test split of F and B that of G. The test split is for this
-alone: nothing was chosen by its scores. In results/, where they replace those of an earlier run,
-scores leave
+over each picture's flips and turns. With --data F G, folders of two folds, A predicts the test
+split of F and B that of G. The test split is for this alone: nothing was chosen by its scores.
+The terminal shows mean IoU, precision, recall, F1 and Dice. In results/ scores leave
 
-    metrics.json          every score with its definition and interval, and how it came about
-    metrics.md            the same as tables for a paper
+    index.html            a page of all scores, pictures (from gallery/) and figures
+    metrics.md            all scores with definitions and intervals, as tables for a paper
+    metrics.json          the same, and how they came about
     per_image.csv         name, scene, and scores and polyp fraction of each image
-    predictions.png       the best, median and worst cases
-    precision_recall.png  the trade-off over all thresholds
-    dice_histogram.png    how the scores are spread
-    dice_by_size.png      the score against the polyp's size, and sensitivity_by_size.png
-    reliability.png       how often the probabilities come true
-    failures.png          the score by what the pictures show
-    worst.png             the twelve worst, and what they have in common
-    index.html            a page of all these and, from gallery/, of every picture
+    predictions.png       the best, median and worst cases, and seven more figures
 
 own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, probabilities/NAME.png if asked for, and
-pictures.csv with a row for each polyp, films films/NAME.mp4 and .csv, and each run written.jsonl,
-the list of all these. A picture or film that cannot be read is named, the others are done, and the
-exit status is 1. As long as checkpoints/ holds no network of your own, that of SHIPPED_CHECKPOINTS
-is taken, which comes with these scripts. --thresholds prints a table and leaves thresholds.json in
-the network's folder, which THRESHOLD = "validation" below reads.
+pictures.csv with a row for each polyp, films films/NAME.mp4 and .csv. They replace those of an
+earlier run, which are listed in written.jsonl. A picture or film that cannot be read is named, the
+others are done, and the exit status is 1. As long as checkpoints/ holds no network of your own, or
+for own pictures none whose training is finished, that of SHIPPED_CHECKPOINTS is taken, which comes
+with these scripts. --thresholds prints a table and leaves thresholds.json in the network's folder,
+which THRESHOLD = "validation" below reads.
 """
 
 import argparse
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from utils.command import (
     InputError,
@@ -74,11 +69,12 @@ from utils.prediction.networks import (
     hash_weights,
     is_equivariant,
     load_unet,
-    read_config,
+    read_networks,
     store_threshold,
     stored_choices,
 )
 from utils.prediction.own_pictures import (
+    OWN_TABLE,
     find_files,
     read_list,
     result_names,
@@ -92,17 +88,11 @@ from utils.prediction.predictors import (
     scale_predictor,
     scale_probabilities,
 )
-from utils.reporting.gallery import gallery_names, save_gallery
+from utils.reporting.gallery import report_names, save_gallery
 from utils.reporting.plots import save_figures
-from utils.reporting.report import (
-    format_report,
-    format_thresholds,
-    make_report,
-    most_different,
-    per_image_table,
-    save_report,
-)
-from utils.results import OWN_TABLE, SCORES, Results
+from utils.reporting.report import make_report, per_image_table, save_report
+from utils.reporting.tables import most_different, terminal_lines, threshold_lines
+from utils.results import Results
 from utils.scoring.calibration import fit_temperature
 from utils.scoring.labelled import FoldPictures, PreparedPictures, SourcePictures
 from utils.scoring.scored import Scored, score_pictures, score_thresholds
@@ -124,43 +114,52 @@ BATCH_SIZE = 32  # images predicted at once
 # The networks
 
 
+class Prediction(NamedTuple):
+    """The networks of one prediction, loaded.
+
+    networks: their Networks; predictors: see predictors.py: a list of one, or by fold of one for
+    each; size: of the pictures that they take, in pixels; precision: in which they compute.
+    """
+
+    networks: Networks
+    predictors: list
+    size: int
+    precision: str
+
+
 def shipped_checkpoints():
     """Return the folder of the network to predict with until there is one of one's own, a Path."""
     return Path(__file__).resolve().parent / SHIPPED_CHECKPOINTS
 
 
-def choose_networks(named, tta, by_fold=False):
+def choose_networks(named, tta, by_fold=False, finished=False):
     """Return the Networks of one prediction, before TensorFlow starts.
 
     named: the folders that the user names, or None; tta: whether views are averaged; by_fold: see
-    Networks. Raises InputError for a folder without a network, a damaged config.json, or where a
-    constant asks for what is stored with the network, and nothing is.
+    Networks; finished: see `find_checkpoints`. Raises InputError for a folder without a network, a
+    damaged config.json, or where a constant asks for what is not stored with the network.
     """
-    folders = find_checkpoints(named, CHECKPOINTS_DIR, shipped_checkpoints())
-    configs, weights = [read_config(folder) for folder in folders], hash_weights(folders)
+    folders = find_checkpoints(named, CHECKPOINTS_DIR, shipped_checkpoints(), finished)
+    networks, scaled = read_networks(folders, by_fold), TEMPERATURE == "validation"
     try:
-        threshold, temperature = stored_choices(folders, configs, weights, tta)
+        threshold, temperature = stored_choices(*networks[:3], tta)
     except InputError:
         if "validation" in (THRESHOLD, TEMPERATURE):
             raise
         threshold, temperature = None, None  # then nothing is told of a temperature
-    scaled = TEMPERATURE == "validation"
     if THRESHOLD != "validation":
         threshold = THRESHOLD
     elif scaled:  # it was chosen on probabilities as they are: the same pixels are called polyp
         threshold = float(scale_probabilities(threshold, temperature))
-    return Networks(folders, configs, weights, threshold, temperature, scaled, by_fold)
+    return networks._replace(threshold=threshold, temperature=temperature, scaled=scaled)
 
 
 def load_prediction(networks, tta):
-    """Load the Networks of a prediction; TensorFlow has started.
+    """Return the Prediction of Networks; TensorFlow has started.
 
-    tta: whether to average over each picture's eight views (test-time augmentation). Returns the
-    Networks, chosen anew where a training has replaced one meanwhile; a list of one predictor, or
-    by fold of one for each, which are functions from (n, size, size, 3) uint8 pictures to
-    probabilities of polyp, (n, size, size, 1) float32, 0 to 1; that size; and the precision that
-    the networks compute in. Raises InputError for a file that holds no such network, and for
-    networks of several sizes.
+    tta: whether to average over each picture's eight views (test-time augmentation). Where a
+    training has replaced a network meanwhile, they are chosen anew. Raises InputError for a file
+    that holds no such network, and for networks of several sizes.
     """
     import model  # noqa: F401  whose layers, of one's own too, Keras must know
 
@@ -184,10 +183,31 @@ def load_prediction(networks, tta):
         predictors.append(predict)
     if not networks.by_fold:
         predictors = [average_networks(predictors)]
-    return networks, predictors, sizes[0], precision
+    return Prediction(networks, predictors, sizes[0], precision)
 
 
-# Labelled pictures
+def load_predictions(chosen, pictures, tta):
+    """Start TensorFlow, and return the Prediction of each of the Networks for labelled pictures.
+
+    Raises InputError as `load_prediction` does, and for networks that do not go with the pictures.
+    """
+    for networks in chosen:
+        pictures.check_networks(networks)
+    start_tensorflow()
+    predictions = [load_prediction(networks, tta) for networks in chosen]
+    size, first = predictions[0].size, chosen[0].folders[0]
+    for networks, _, other, _ in predictions:
+        pictures.check_networks(networks)
+        pictures.check_size(other, networks.folders[0])
+        if other != size:
+            raise InputError(
+                f"{networks.folders[0]}: its network takes {other} pixels a side, that of {first}"
+                f" {size}; compare networks of one size"
+            )
+    return predictions
+
+
+# Scores
 
 
 def choose_pictures(arguments):
@@ -202,32 +222,26 @@ def choose_pictures(arguments):
     folders = arguments.data or [DATA_DIR]
     if len(folders) > 1:
         return FoldPictures(folders, source)
-    return PreparedPictures(arguments.split or "test", *folders, source)
-
-
-# The commands
+    return PreparedPictures(arguments.split or "test", folders[0], source)
 
 
 def score(arguments):
     """Score labelled pictures, compare two predictions if asked to, and leave all in `results`."""
-    tta, by_fold = arguments.tta, len(arguments.data or []) > 1
-    named = [arguments.checkpoints, *([arguments.compare] if arguments.compare else [])]
+    named = [arguments.checkpoints] + ([arguments.compare] if arguments.compare else [])
+    by_fold, tta = len(arguments.data or []) > 1, arguments.tta
     chosen = [choose_networks(folders, tta, by_fold) for folders in named]
     pictures = choose_pictures(arguments)
-    if by_fold:
-        for networks in chosen:
-            pictures.check_networks(networks)
-    read = [arguments.images, arguments.masks, arguments.archive]
-    results = Results(arguments.results, [path for path in read if path])
-    with results.begin([*SCORES, *gallery_names(len(pictures.names))]):
-        chosen, predictors, size, precision = load_predictions(chosen, pictures, tta)
-        start = time.monotonic()
-        scored = [
-            Scored(networks.threshold, networks.temperature, networks.scaled) for networks in chosen
-        ]
+    read = [path for path in (arguments.images, arguments.masks, arguments.archive) if path]
+    results = Results(arguments.results, read)
+    with results.begin(report_names(len(pictures.names))):
+        predictions = load_predictions(chosen, pictures, tta)
+        start, size = time.monotonic(), predictions[0].size
+        chosen = [prediction.networks for prediction in predictions]
+        scored = [Scored(each.threshold, each.temperature, each.scaled) for each in chosen]
+        predictors = [prediction.predictors for prediction in predictions]
         properties = score_pictures(predictors, scored, pictures, size, BATCH_SIZE)
         seconds = time.monotonic() - start
-        groups, machine = pictures.scenes(), describe_machine(precision, 1)
+        groups, machine = pictures.scenes(), describe_machine(predictions[0].precision, 1)
         report = make_report(pictures, groups, chosen, scored, size, tta, machine)
         table = per_image_table(pictures.names, groups, scored, properties)
         with hold_back_stderr():  # what decoders say again of whole pictures
@@ -235,31 +249,11 @@ def score(arguments):
             save_figures(results, pictures, scored[0], properties, groups, report)
             save_gallery(results, report, pictures, table, scored[0].packed)
         pictures.check_unchanged()
-    print(*format_report(report, seconds), sep="\n")
-    if arguments.compare:
-        print(*most_different(table), sep="\n")
-    whose = ", of A" if arguments.compare else ""
-    print(f"Look at {results.folder / 'index.html'}: all pictures and figures{whose}")
+    lines = terminal_lines(report, seconds, results.folder)
+    print(*lines, *(most_different(table) if arguments.compare else []), sep="\n")
 
 
-def load_predictions(chosen, pictures, tta):
-    """Start TensorFlow, and load each of the Networks, see `load_prediction`.
-
-    Returns a list of Networks, that of their lists of predictors, their size and precision.
-    """
-    start_tensorflow()
-    loaded = [load_prediction(networks, tta) for networks in chosen]
-    chosen, predictors, sizes, precisions = map(list, zip(*loaded, strict=True))
-    for networks, size in zip(chosen, sizes, strict=True):
-        pictures.check_size(size, networks.folders[0])
-        if networks.by_fold:
-            pictures.check_networks(networks)
-        if size != sizes[0]:
-            raise InputError(
-                f"{networks.folders[0]}: its network takes {size} pixels a side, that of"
-                f" {chosen[0].folders[0]} {sizes[0]}; compare networks of one size"
-            )
-    return chosen, predictors, sizes[0], precisions[0]
+# A threshold
 
 
 def choose_threshold(arguments):
@@ -267,85 +261,114 @@ def choose_threshold(arguments):
     folders = find_checkpoints(arguments.checkpoints, CHECKPOINTS_DIR, shipped_checkpoints())
     if len(folders) > 1:
         raise InputError("--thresholds: is stored with one network; name one with --checkpoints")
-    (data,) = arguments.data or [DATA_DIR]
+    (folder,), (data,) = folders, arguments.data or [DATA_DIR]
     pictures = PreparedPictures("validation", data)
-    with lock_folder(folders[0]):  # against a training that would replace the network
-        config = read_config(folders[0])
+    with lock_folder(folder):  # against a training that would replace the network
+        networks = read_networks(folders)
+        (config,) = networks.configs
         if not pictures.is_trained_on_by(config):
             raise InputError(
-                f"{folders[0]}: was trained on other data or another split than {data},"
+                f"{folder}: was trained on other data or another split than {data},"
                 " and may have seen its validation split; name its own with --data"
             )
-        networks = Networks(folders, [config], hash_weights(folders), None)
-        loaded = load_predictions([networks], pictures, arguments.tta)
-        (networks,), ((predict,),), size, precision = loaded
+        (prediction,) = load_predictions([networks], pictures, arguments.tta)
+        (predict,), size = prediction.predictors, prediction.size
         rows, curve = score_thresholds(predict, pictures, size, THRESHOLDS, BATCH_SIZE)
         temperature, images = fit_temperature(curve), len(pictures.names)
         pictures.check_unchanged()
         best = store_threshold(networks, arguments.tta, images, rows, temperature)
     print(
+        f"Network: {networks.names[0]}",
         f"{pictures.title}: {images:,} images, pixels pooled but for Dice per image;"
-        f" in {precision}",
-        *format_thresholds(rows),
-        f"{folders[0] / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
+        f" in {prediction.precision}",
+        *threshold_lines(rows),
+        f"{folder / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
         f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
         ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
-        *(f"Beware: {line}" for line in descent_doubts(folders[0], config, pictures.sha256)),
+        *(f"Beware: {line}" for line in descent_doubts(folder, config, pictures.sha256)),
         sep="\n",
     )
 
 
+# Pictures and films of one's own
+
+
 def segment(arguments):
     """Segment pictures and films at their own size; end with status 1 if any cannot be read."""
-    listed, missing = read_list(arguments.list) if arguments.list else ([], [])
-    files, failures = find_files(arguments.pictures + listed, arguments.results), missing.copy()
+    listed, failures = read_list(arguments.list) if arguments.list else ([], [])
+    files = find_files(arguments.pictures + listed, arguments.results)
+    count = len(files) + len(failures)
     films = {name: file for name, file in files.items() if is_film(file)}
     pictures = {name: file for name, file in files.items() if name not in films}
-    results, lines = Results(arguments.results, files.values()), []
-    networks = choose_networks(arguments.checkpoints, arguments.tta)
+    results = Results(arguments.results, files.values())
+    networks = choose_networks(arguments.checkpoints, arguments.tta, finished=True)
     with results.begin(result_names(pictures, films, arguments.probabilities)):
         start_tensorflow()
         networks, (predict,), size, _ = load_prediction(networks, arguments.tta)
         if networks.scaled:
             predict = scale_predictor(predict, networks.temperature)
-        how = (predict, size), networks.threshold, BATCH_SIZE, results
+        print(*(f"Network: {name}" for name in networks.names), sep="\n")
         print(f"Prediction: {describe_prediction(networks, arguments.tta)}", flush=True)
+        how, lines = ((predict, size), networks.threshold, BATCH_SIZE, results), []
         if pictures:
             done, without, failed = segment_pictures(pictures, *how, arguments.probabilities)
-            failures += failed
-            masks, overlays, table = (results.folder / n for n in ("masks", "overlays", OWN_TABLE))
+            failures = failures + failed
             if done:
-                noun = "mask" if done == 1 else "masks"
-                lines.append(
-                    f"{masks}: {done:,} {noun}, {without:,} without a polyp; outlined in"
-                    f" {overlays}, each polyp in {table}"
-                )
+                lines.append(told_of_pictures(results.folder, done, without))
         for name, file in films.items():
             start = time.monotonic()
             try:
                 frames, with_polyp = segment_film(file, name, *how)
             except FilmError as error:
-                failures.append(error)
-                continue
-            noun = "frame" if frames == 1 else "frames"
-            lines.append(
-                f"{results.folder / f'films/{name}.mp4'}: {frames:,} {noun},"
-                f" {with_polyp:,} of them with a polyp, {frames / (time.monotonic() - start):.0f}"
-                " a second; each polyp in the .csv beside it"
-            )
+                failures = [*failures, error]
+            else:
+                rate = frames / (time.monotonic() - start)
+                lines.append(
+                    f"{results.folder / f'films/{name}.mp4'}: {counted(frames, 'frame')},"
+                    f" {with_polyp:,} of them with a polyp, {rate:.0f} a second; each polyp in the"
+                    " .csv beside it"
+                )
     for line in lines:
         print(line)
     for error in failures:
         fail(error, status=1)
     if failures:
-        count = len(files) + len(missing)
         sys.exit(fail(f"{len(failures):,} of {count:,} could not be read whole", status=1))
 
 
+def told_of_pictures(folder, done, without):
+    """Return what is said of so many pictures, of which so many are without a polyp."""
+    return (
+        f"{folder / 'masks'}: {counted(done, 'mask')}, {without:,} without a polyp; outlined in"
+        f" {folder / 'overlays'}, each polyp in {folder / OWN_TABLE}"
+    )
+
+
+def counted(count, noun):
+    """Return a number with its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+# The command line
+
+# What each command takes, besides --checkpoints, --tta and --results
+COMMANDS = {
+    "PICTURE_OR_FOLDER": (segment, {"pictures", "list", "probabilities"}),
+    "--thresholds": (choose_threshold, {"thresholds", "data"}),
+    "scores of labelled pictures": (
+        score,
+        {"data", "split", "images", "masks", "archive", "compare"},
+    ),
+}
+
+
 def parse_arguments():
-    """Return the command line's arguments."""
+    """Return the command line's arguments, and the function of the command that they ask for."""
     usage = "%(prog)s [PICTURE_OR_FOLDER ...] [options]"  # not behind --checkpoints
     parser = argparse.ArgumentParser(usage=usage, description=__doc__.splitlines()[0])
+    file = {"type": named_path, "metavar": "FILE"}
+    folder = {"type": named_path, "metavar": "DIR"}
+    several = folder | {"nargs": "+", "action": "extend"}
     parser.add_argument(
         "pictures",
         nargs="*",
@@ -353,72 +376,55 @@ def parse_arguments():
         metavar="PICTURE_OR_FOLDER",
         help="your own, films too",
     )
-    parser.add_argument(
-        "--list", type=named_path, metavar="FILE", help="names them, a path a line; - for stdin"
-    )
-    parser.add_argument(
-        "--probabilities", action="store_true", help="write those of your own pictures too, as PNG"
-    )
-    folder = {"type": named_path, "metavar": "DIR"}
-    several = folder | {"nargs": "+", "action": "extend"}
-    parser.add_argument(
+    add = parser.add_argument
+    add("--list", **file, help="names them, a path a line; - for stdin")
+    add("--probabilities", action="store_true", help="write those of your own pictures too, as PNG")
+    add(
         "--data",
         **several,
         help=f"several: folds, each with the network of its place; default: {DATA_DIR}",
     )
-    parser.add_argument("--split", choices=(*SPLITS, "all"), help="default: test")
-    parser.add_argument("--images", **folder, help="labelled, with --masks; not prepared")
-    parser.add_argument("--masks", **folder, help="with the same file names")
-    parser.add_argument(
-        "--archive", type=named_path, metavar="FILE", help="a zip of such pictures and masks"
-    )
+    add("--split", choices=(*SPLITS, "all"), help="default: test")
+    add("--images", **folder, help="labelled, with --masks; not prepared")
+    add("--masks", **folder, help="with the same file names")
+    add("--archive", **file, help="a zip of such pictures and masks")
     add_mask_arguments(parser)
-    parser.add_argument(
+    add(
         "--checkpoints",
         **several,
         help="of one network, or of several, whose mean is taken;"
         f" default: {CHECKPOINTS_DIR}, and without a network there {SHIPPED_CHECKPOINTS}",
     )
-    parser.add_argument("--compare", **several, help="another network, or several, to compare")
-    parser.add_argument(
-        "--thresholds", action="store_true", help="choose a threshold on the validation split"
-    )
-    parser.add_argument(
-        "--tta", action="store_true", help="average over each picture's flips and quarter turns"
-    )
-    parser.add_argument("--results", default=RESULTS_DIR, **folder, help="default: %(default)s")
+    add("--compare", **several, help="another network, or several, to compare")
+    add("--thresholds", action="store_true", help="choose a threshold on the validation split")
+    add("--tta", action="store_true", help="average over each picture's flips and quarter turns")
+    add("--results", default=RESULTS_DIR, **folder, help="default: %(default)s")
     arguments = parser.parse_args(command_line())
-    check_combination(parser, arguments)
-    return arguments
+    return arguments, choose_command(parser, arguments)
 
 
-def check_combination(parser, arguments):
-    """End with a line if the arguments ask for several things at once, or for half of one."""
-    given = {name for name, value in vars(arguments).items() if value}
-    given -= {"tta", "checkpoints", "results"}
-    given = {name for name in given if not name.startswith("mask_")}
-    goes_with = {
-        "pictures": {"list", "probabilities"},
-        "list": {"pictures", "probabilities"},
-        "thresholds": {"data"},
-        "images": {"masks", "compare", "split", "data"},
-        "archive": {"compare", "split", "data"},
-    }
-    for name, others in goes_with.items():
-        odd = sorted(given - others - {name})
-        if name in given and odd:
-            kind = "PICTURE_OR_FOLDER" if name == "pictures" else f"--{name}"
-            parser.error(f"{kind} and --{odd[0]} do not go together")
-    if arguments.probabilities and not (arguments.pictures or arguments.list):
-        parser.error("--probabilities: name pictures too; it is for those of your own")
-    if len(arguments.data or []) > 1:
-        check_folds(parser, arguments)
+def choose_command(parser, arguments):
+    """Return the function of a command; end with a line if the arguments do not go together."""
+    words = "scores of labelled pictures"
+    if arguments.pictures or arguments.list:
+        words = "PICTURE_OR_FOLDER"
+    elif arguments.thresholds:
+        words = "--thresholds"
+    command, takes = COMMANDS[words]
+    others = set().union(*(options for _, options in COMMANDS.values())) - takes
+    for name in sorted(others):
+        if getattr(arguments, name):
+            parser.error(f"{words} and --{name} do not go together")
+    if arguments.images and arguments.archive:
+        parser.error("--images and --archive do not go together")
     check_mask_arguments(parser, arguments)
+    if (folds := len(arguments.data or [])) > 1:
+        check_folds(parser, arguments, folds)
+    return command
 
 
-def check_folds(parser, arguments):
+def check_folds(parser, arguments, folds):
     """End with a line if the arguments ask for more than scores of folds, each by its network."""
-    folds = len(arguments.data)
     for option in ("split", "thresholds"):
         if getattr(arguments, option):
             parser.error(f"--{option}: takes one folder of --data, not {folds}")
@@ -440,14 +446,9 @@ def constants():
 
 def main():
     """Do what the command line asks for: score, choose a threshold, or segment."""
-    arguments = parse_arguments()
+    arguments, command = parse_arguments()
     check_constants("evaluation.py", constants())
-    if arguments.pictures or arguments.list:
-        segment(arguments)
-    elif arguments.thresholds:
-        choose_threshold(arguments)
-    else:
-        score(arguments)
+    command(arguments)
 
 
 if __name__ == "__main__":

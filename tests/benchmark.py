@@ -34,7 +34,7 @@ from shell import read_picture, segment_picture  # noqa: E402
 from utils.command import run  # noqa: E402
 from utils.data.dataset import load_split, load_summary  # noqa: E402
 from utils.data.sources import archive_source  # noqa: E402
-from utils.drawing import ORANGE, SKY  # noqa: E402
+from utils.drawing import FIRST, SECOND  # noqa: E402
 from utils.files import file_sha256, write_beside  # noqa: E402
 from utils.prediction.networks import load_unet  # noqa: E402
 from utils.prediction.predictors import make_predictor  # noqa: E402
@@ -265,7 +265,7 @@ def own_pictures_one_by_one(precision, archive):
 
     import evaluation
     from utils.data.pictures import decode_image, read_bytes
-    from utils.drawing import YELLOW, outline
+    from utils.drawing import PREDICTION, outline
 
     predict, files = shipped_predictor(precision), own_files(archive)
 
@@ -274,7 +274,7 @@ def own_pictures_one_by_one(precision, archive):
         for name, file in files.items():
             picture = decode_image(read_bytes(file), file, cv2.IMREAD_COLOR_RGB)
             mask = segment_picture(predict, picture, IMAGE_SIZE, evaluation.THRESHOLD)
-            drawn = outline(picture, [(mask[..., None] // 255, YELLOW)], scale=1)
+            drawn = outline(picture, [(mask[..., None] // 255, PREDICTION)], scale=1)
             cv2.imwrite(str(folder / f"{name}.mask.png"), mask)
             cv2.imwrite(str(folder / f"{name}.png"), drawn[..., ::-1])
         return len(files)
@@ -722,8 +722,8 @@ def draw_chart(ratios, processor):
     axes = figure.subplots()
     names = list(ratios)[::-1]
     values, goals = np.array([ratios[name] for name in names]).T
-    axes.barh(names, values - 1, left=1, color=SKY)
-    axes.plot(goals, names, "D", color=ORANGE, label="goal, on a processor with AMX")
+    axes.barh(names, values - 1, left=1, color=FIRST)
+    axes.plot(goals, names, "D", color=SECOND, label="goal, on a processor with AMX")
     for row, value in enumerate(values):
         axes.text(1.01, row, f"{value:.2f}", va="center", transform=axes.get_yaxis_transform())
     axes.axvline(1, color="0.3", linewidth=1)

@@ -22,7 +22,8 @@ import evaluation  # noqa: E402
 from utils.command import run  # noqa: E402
 from utils.data.dataset import load_split  # noqa: E402
 from utils.devices import start_tensorflow  # noqa: E402
-from utils.scoring.pixels import confusion_counts, set_scores  # noqa: E402
+from utils.scoring.measure import set_scores  # noqa: E402
+from utils.scoring.pixels import confusion_counts  # noqa: E402
 
 
 def gamma(exponent):
@@ -135,7 +136,7 @@ def main():
     split = load_split("validation", arguments.data)
     chosen = [evaluation.choose_networks([folder], False) for folder in arguments.checkpoints]
     start_tensorflow()
-    predictors = [evaluation.load_prediction(networks, False)[1][0] for networks in chosen]
+    predictors = [evaluation.load_prediction(networks, False).predictors[0] for networks in chosen]
     print(
         f"Dice and F1 of {len(split.names)} validation images of {arguments.data}, by networks in"
     )

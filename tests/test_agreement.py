@@ -42,7 +42,7 @@ def drawn():
 
 
 def dice(frame):
-    return image_scores([frame.counts])[0, 0]
+    return image_scores([frame.counts])["dice"][0]
 
 
 def found(pairs):

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from utils.scoring import borders
 from utils.scoring.intervals import describe
+from utils.scoring.measure import measure
+from utils.scoring.registry import DEFINITIONS
 
 
 def square(top, left, side, size=32):
@@ -104,11 +106,11 @@ def test_scores_are_near_those_of_surface_distance():
 
 
 def test_metrics_say_what_they_are():
-    scores = [(1.0, 1.0), (2.0, 0.5), (6.0, 0.0)]
-    metrics = borders.border_metrics(scores, np.arange(3), "128 x 128")
+    scores = {"hausdorff_95": np.array([1.0, 2, 6]), "boundary_f1": np.array([1, 0.5, 0])}
+    metrics = measure("borders", [scores], np.arange(3))
     values = {name: metric.value for name, metric in metrics.items()}
     assert values == {"hausdorff_95": 3, "hausdorff_95_median": 2, "boundary_f1": 0.5}
-    assert all("pixels of 128 x 128" in metric.definition for metric in metrics.values())
+    assert all("border" in DEFINITIONS[name] for name in metrics)
     for metric in metrics.values():
         low, high = describe(metric)["interval"]
         assert low < metric.value < high

@@ -9,7 +9,9 @@ from sklearn.metrics import log_loss
 from utils.prediction import predictors
 from utils.scoring import calibration
 from utils.scoring.intervals import describe
+from utils.scoring.measure import measure, probability_tables
 from utils.scoring.pixels import curve_histogram
+from utils.scoring.scored import Probabilities
 
 
 def overconfident(count=100_000, temperature=4, seed=0):
@@ -110,8 +112,15 @@ def test_metrics_tell_before_and_after_apart():
     for these, temperature in ((probabilities, 1), (scaled, 4)):
         pairs = zip(masks, these, strict=True)
         histograms = [calibration.reliability_histogram(*pair) for pair in pairs]
-        ways.append((histograms, [calibration.cross_entropy(c, temperature) for c in curves]))
-    metrics = calibration.calibration_metrics(np.arange(20), *ways, 4)
+        losses = [calibration.cross_entropy(curve, temperature) for curve in curves]
+        ways.append(Probabilities(histograms, losses))
+
+    def measured(ways, groups):
+        plain, divided = map(probability_tables, ways)
+        metrics = measure("probabilities", plain, groups)
+        return metrics | measure("scaled", divided, groups, {"temperature": 4})
+
+    metrics = measured(ways, np.arange(20))
     before, after = (calibration.reliability_histogram(masks, p) for p in (probabilities, scaled))
     assert {name: metric.value for name, metric in metrics.items()} == {
         "temperature": 4,
@@ -126,6 +135,7 @@ def test_metrics_tell_before_and_after_apart():
         low, high = describe(metrics[name])["interval"]
         assert low < metrics[name].value < high
     # Of one image, all samples are that image
-    one = calibration.calibration_metrics(np.zeros(1), *[(h[:1], c[:1]) for h, c in ways], 4)
+    first = [Probabilities(way.histograms[:1], way.losses[:1]) for way in ways]
+    one = measured(first, np.zeros(1))
     interval = describe(one["calibration_error"])["interval"]
     assert interval == pytest.approx((one["calibration_error"].value,) * 2)

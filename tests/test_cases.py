@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.drawing import SKY, YELLOW
+from utils.drawing import MASK, PREDICTION
 from utils.reporting import cases
 from utils.reporting.cases import outlined_rows
 from utils.scoring.pixels import confusion_counts, image_scores
@@ -49,7 +49,7 @@ def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
     masks = (np.random.default_rng(0).random((count, 16, 16, 1)) < 0.5).astype(np.uint8)
     images = make_pictures(count, 16, 16, 3)
     predictions = images[..., :1] > 127
-    dice = image_scores(confusion_counts(masks, predictions))[:, 0]
+    dice = image_scores(confusion_counts(masks, predictions))["dice"]
     packed = pack_predictions(predictions)
     cases.save_predictions("a.png", DrawnPictures(images, masks), packed, dice, 0.5)
     _, sheet, titles, title = shown
@@ -86,7 +86,7 @@ def test_packed_predictions_come_back_with_their_outlines():
     _, same, predicted, drawn = outlined_rows(pictures, packed, [1, 2])
     np.testing.assert_array_equal(same, masks[[1, 2]])
     np.testing.assert_array_equal(predicted, predictions[[1, 2]])
-    for colour in (SKY, YELLOW):
+    for colour in (MASK, PREDICTION):
         distances = np.abs(drawn[0] - np.float32(tuple(bytes.fromhex(colour[1:])))).max(axis=-1)
         assert (distances < 40).any()
     assert not drawn[1].any()
@@ -94,13 +94,13 @@ def test_packed_predictions_come_back_with_their_outlines():
 
 def test_the_worst_are_shown_in_order_with_their_own_properties(monkeypatch):
     shown = []
-    monkeypatch.setattr(cases, "save_worst", lambda *args: shown.extend(args))
+    monkeypatch.setattr(cases, "save_pairs", lambda *args: shown.extend(args))
     images = make_pictures(6, 16, 16, 3)
     masks = np.ones((6, 16, 16, 1), np.uint8)
     dice = np.array([0.9, 0.2, 0.8, 0.1, 1, 0.3])
     properties = [dict.fromkeys(PROPERTIES, float(number)) for number in range(6)]
     drawn = DrawnPictures(images, masks)
-    cases.save_worst_images("a.png", drawn, pack_predictions(masks > 0), dice, properties, 0.5)
+    cases.save_worst("a.png", drawn, pack_predictions(masks > 0), dice, properties, 0.5)
     _, pictures, _, titles, lines, title = shown
     assert [text.split("\n")[0] for text in titles] == ["1 of 6: n3", "2 of 6: n1", "3 of 6: n5"]
     assert "Dice 0.200, size 1.0" in titles[1]
@@ -115,7 +115,7 @@ def test_the_worst_are_shown_with_their_titles_and_a_table(tmp_path, drawn):
     masks[:, 4:9, 4:9] = 1
     titles = [f"{number} of 4: 息肉 $x_{{2$\nDice 0.1" for number in range(1, 5)]
     path = tmp_path / "a.png"
-    cases.save_worst(path, pictures, 255 - pictures, titles, ["one", "two"], "$x_{2$")
+    cases.save_pairs(path, pictures, 255 - pictures, titles, ["one", "two"], "$x_{2$")
     *shown_cases, table = drawn[0].axes
     assert shown_cases[3].get_title(loc="left") == "4 of 4: ?? $x_{2$\nDice 0.1"
     shown = shown_cases[0].images[0].get_array()

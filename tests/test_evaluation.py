@@ -16,7 +16,7 @@ from model import build_unet
 from shell import make_pictures, read_rows, save_data_set, save_folds, zip_folders
 from utils.command import InputError
 from utils.data.demo import draw_demo_pair
-from utils.prediction.networks import Networks, hash_weights, load_unet, read_config
+from utils.prediction.networks import hash_weights, load_unet, read_networks
 from utils.scoring.calibration import fit_temperature
 from utils.scoring.labelled import Batch
 from utils.scoring.pixels import image_scores
@@ -73,9 +73,7 @@ def test_an_impossible_batch_size_is_named(value, monkeypatch):
 
 def load(folders, tta):
     """Return a function from pictures to the probabilities of networks, and their size."""
-    configs = [read_config(folder) for folder in folders]
-    networks = Networks(folders, configs, hash_weights(folders), 0.5)
-    _, (predict,), size, _ = evaluation.load_prediction(networks, tta)
+    _, (predict,), size, _ = evaluation.load_prediction(read_networks(folders), tta)
     return predict, size
 
 
@@ -249,7 +247,7 @@ def test_pictures_are_scored_at_both_sizes_by_hand():
     properties = score_pictures([[redness]] * 2, scored, drawn, 8, batch_size=2)
     assert np.array(strict.counts).tolist() == [[8, 0, 8, 16]] * 3
     assert np.array(lenient.counts).tolist() == [[16, 0, 0, 16]] * 3
-    assert strict.curve.sum() == sum(strict.plain[0])[0].sum() == 3 * 32
+    assert strict.curve.sum() == sum(strict.plain.histograms)[0].sum() == 3 * 32
     assert [values["size"] for values in properties] == [50] * 3
     assert [polyps.ious.tolist() for polyps, _ in strict.regions] == [[0.5]] * 3
     assert [f1 for _, f1 in lenient.borders] == [1] * 3
@@ -288,7 +286,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
             mean = np.mean([float(row[f"{prefix}{own}dice"]) for row in rows])
             assert mean == pytest.approx(part[f"metrics{end}"]["image_dice"]["value"], abs=1e-5)
     assert "images on which they differ most" in out
-    assert out.splitlines()[-1].endswith("figures, of A")
+    assert "results/index.html: a page of these, and of all pictures and figures of A\n" in out
     assert report["metrics"] != report["compared"]["metrics"]
     archive = ["--archive", str(zip_folders(folders, tmp_path / "pairs.zip"))]
     for letter, part in (("a", report), ("b", report["compared"])):
@@ -383,7 +381,7 @@ def test_a_threshold_is_chosen_on_the_validation_split_and_used(tmp_path, monkey
     for row in stored["thresholds"]:
         scored = Scored(row["threshold"])
         score_pictures([[predict]], [scored], validation, size, 32)
-        assert row["image_dice"] == image_scores(scored.counts)[:, 0].mean()
+        assert row["image_dice"] == image_scores(scored.counts)["dice"].mean()
     assert stored["temperature"] == fit_temperature(scored.curve)
     assert stored["threshold"] < 0.5  # all of the validation mask is polyp, and the network doubts
     assert not Path("results").exists()
@@ -445,7 +443,7 @@ def test_folds_are_pooled_each_by_its_own_network(tmp_path, monkeypatch, capsys)
         assert (its["checkpoints"], its["images"]) == (number, 3)
         assert its["data_sha256"] == alone["data_sha256"]
         assert f'<th scope="row">{each}</th>' in page
-    scores = np.array([fold["metrics"]["f1"] for fold in report["folds"]])
+    scores = np.array([row["metrics"]["f1"] for row in report["folds"]])
     for text, value in (("mean", scores.mean()), ("standard deviation", scores.std(ddof=1))):
         for lines in (out, Path("results/metrics.md").read_text()):
             starts = f"{text}  ", f"| {text} |"
@@ -478,6 +476,9 @@ def test_predictions_of_different_sizes_are_not_compared(tmp_path, monkeypatch):
         ("--thresholds --split test", "--thresholds and --split do not go together"),
         ("--thresholds --compare a", "--thresholds and --compare do not go together"),
         ("a.png --compare a", "PICTURE_OR_FOLDER and --compare do not go together"),
+        ("--list a --split test", "PICTURE_OR_FOLDER and --split do not go together"),
+        ("a.png --thresholds", "PICTURE_OR_FOLDER and --thresholds do not go together"),
+        ("--probabilities", "scores of labelled pictures and --probabilities do not go together"),
         ("--split valid", "invalid choice"),
         ("--data a b --split test", "--split: takes one folder of --data, not 2"),
         ("--data a b --thresholds", "--thresholds: takes one folder of --data, not 2"),

@@ -100,7 +100,7 @@ def test_pictures_are_segmented_by_the_shipped_network_until_there_is_ones_own(t
     done = run_script("evaluation.py", "息肉.png", "--tta", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "checkpoints: no network of yours there yet; taking that in" in done.stdout
+    assert "checkpoints: no network of yours there yet; taking the network in" in done.stdout
     assert "equivariant kernels make the same for the 8 flips and quarter turns" in done.stdout
     mask = cv2.imdecode(np.fromfile(tmp_path / "results/masks/息肉.png", np.uint8), -1)
     assert mask.shape == (90, 120)

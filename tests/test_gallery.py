@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from test_cases import DrawnPictures, make_pictures
-from utils.reporting.gallery import SIZE_NAMES, gallery_names, save_gallery, size_group
+from utils.reporting.gallery import SIZE_NAMES, card_name, report_names, save_gallery, size_group
 from utils.reporting.plots import FIGURES
-from utils.results import SCORES, Results
+from utils.results import Results
 from utils.scoring.scored import pack_predictions
 
 
@@ -63,7 +63,7 @@ def make_gallery(compared=False):
         "polyps": {"false_alarms_iou": metric | {"count": 4}},
         "polyps_by_size": [],
         "borders": {"boundary_f1": metric},
-        "probabilities": {},
+        "probabilities": {"calibration_error": metric},
     }
     report = {
         "title": HOSTILE,
@@ -71,6 +71,7 @@ def make_gallery(compared=False):
         "scenes": 3,
         "resolution": "16 x 16 pixels",
         "prediction": "a pixel is called polyp",
+        "networks": [{"network": "checkpoints/a: 8 filters"}],
         "intervals": "95 % bootstrap",
         "warnings": ["seen & known"],
         "metrics": {"f1": metric},
@@ -79,17 +80,18 @@ def make_gallery(compared=False):
     if compared:
         report["compared"] = {
             "prediction": "another",
+            "networks": [{"network": "checkpoints/b: 8 filters"}],
             "metrics": {"f1": metric},
             "difference": {
                 "metrics": {"f1": metric},
                 "polyps": {"false_alarms_iou": metric},
                 "borders": {"boundary_f1": metric},
-                "probabilities": {},
+                "probabilities": {"calibration_error": metric},
             },
             **others,
         }
     results = Results("results")
-    with results.begin([*SCORES, *gallery_names(4)]):
+    with results.begin(report_names(4)):
         for name in FIGURES:
             with results.write(name) as beside:
                 beside.write_bytes(cv2.imencode(".png", np.zeros((30, 50), np.uint8))[1])
@@ -105,8 +107,8 @@ def test_the_page_shows_every_picture_the_worst_first(capsys):
     assert [SIZE_NAMES.index(card["data-size"]) for card in cards] == [4, 1, 3, 0]
     images = page.all("img")
     assert [image["src"] for image in images] == [
-        *FIGURES,
         *(f"gallery/{number:05d}.jpg" for number in (4, 2, 3, 1)),
+        *FIGURES,
     ]
     for image in images:
         height, width = cv2.imread(f"results/{image['src']}").shape[:2]
@@ -114,7 +116,7 @@ def test_the_page_shows_every_picture_the_worst_first(capsys):
         assert image["loading"] == "lazy"
         assert image["alt"]
     assert sorted(f"gallery/{file.name}" for file in Path("results/gallery").iterdir()) == sorted(
-        gallery_names(4)
+        map(card_name, range(4))
     )
     assert {"F1", "boundary F1", "false alarms, by an IoU of 0.5 or more"} <= set(page.texts)
     assert "Beware" not in capsys.readouterr().out
@@ -124,7 +126,7 @@ def test_nothing_that_is_put_in_becomes_markup_and_nothing_is_fetched():
     page = make_gallery()
     assert len(page.all("script")) == 1
     assert f"Scores: {HOSTILE}" in page.texts
-    assert "harmonic < mean" in page.texts
+    assert any("|mean probability - share of polyp|" in text for text in page.texts)
     assert "Beware: seen & known" in page.texts
     links = [a.get("href", "") + a.get("src", "") for _, a in page.tags]
     assert [link for link in links if ":" in link or link.startswith("/")] == []
@@ -149,8 +151,8 @@ def test_two_predictions_are_in_the_table_and_the_first_is_outlined():
     page = make_gallery(compared=True)
     assert {"A", "B", "B - A"} <= set(page.texts)
     assert "+0.500 [+0.250, +0.750]" in page.texts
-    assert any("prediction A in yellow" in text for text in page.texts)
-    assert any("B: another." in text for text in page.texts)
+    assert any("mask blue, prediction yellow, of A" in text for text in page.texts)
+    assert {"Network B: checkpoints/b: 8 filters", "Prediction B: another"} <= set(page.texts)
 
 
 def test_sizes_end_where_the_scores_of_polyps_do():

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from utils.scoring import intervals
-from utils.scoring.intervals import Metric
+from utils.scoring.intervals import Score
 
 
 def mean_interval(values, groups):
@@ -79,23 +79,20 @@ def test_where_no_alarm_is_false_the_interval_is_poissons():
     assert intervals.interval(1, np.ones(10_000), intervals.rate_extremes(20)) == (1, 1)
 
 
-def test_a_metric_is_described_and_compared():
+def test_a_score_is_described_and_compared():
     random = np.random.default_rng(0)
-    first = Metric(0.5, random.normal(0.5, 0.1, 10_000), "a share", 7)
-    second = Metric(0.6, first.samples + random.normal(0.1, 0.01, 10_000), "a share", 7)
+    first = Score(0.5, random.normal(0.5, 0.1, 10_000), 7)
+    second = Score(0.6, first.samples + random.normal(0.1, 0.01, 10_000), 7)
     described = intervals.describe(first)
-    assert list(described) == ["value", "interval", "count", "definition"]
+    assert list(described) == ["value", "interval", "count"]
     assert described["interval"] == pytest.approx((0.304, 0.696), abs=0.01)
     difference = intervals.difference(first, second)
     assert difference["interval"] == pytest.approx((0.08, 0.12), abs=0.002)
-    assert intervals.describe(Metric(2.5, None, "a temperature")) == {
-        "value": 2.5,
-        "definition": "a temperature",
-    }
+    assert intervals.describe(Score(2.5, None)) == {"value": 2.5}
 
 
 def test_two_that_find_all_are_not_sure_to_be_equal():
-    metric = Metric(1, np.ones(10_000), "a share", 12, intervals.share_extremes(12))
-    end = intervals.interval(1, metric.samples, metric.extremes)[0]
-    difference = intervals.difference(metric, metric)
+    score = Score(1, np.ones(10_000), 12, intervals.share_extremes(12))
+    end = intervals.interval(1, score.samples, score.extremes)[0]
+    difference = intervals.difference(score, score)
     assert difference == {"value": 0, "interval": (pytest.approx(end - 1), pytest.approx(1 - end))}

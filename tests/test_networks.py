@@ -8,7 +8,7 @@ import pytest
 
 from model import build_unet
 from utils.command import InputError
-from utils.files import file_sha256
+from utils.files import RESUME, file_sha256
 from utils.prediction import networks
 from utils.training.kernels import to_train
 
@@ -33,7 +33,7 @@ def test_ones_own_network_comes_before_the_shipped_one(capsys):
     make_checkpoint(SHIPPED)
     assert networks.find_checkpoints(None, OWN, SHIPPED) == [Path(SHIPPED)]
     line = capsys.readouterr().out
-    assert line == "checkpoints: no network of yours there yet; taking that in shipped\n"
+    assert line == "checkpoints: no network of yours there yet; taking the network in shipped\n"
     make_checkpoint(OWN)
     assert networks.find_checkpoints(None, OWN, SHIPPED) == [Path(OWN)]
     assert capsys.readouterr().out == ""
@@ -81,6 +81,29 @@ def test_named_checkpoints_never_fall_back(named, words):
         networks.find_checkpoints(named, OWN, SHIPPED)
 
 
+def test_what_a_network_is_says_how_far_its_training_went(tmp_path):
+    folder, settings = make_checkpoint(tmp_path / "a"), {"filters": 8, "seed": 3}
+    phased = settings | {"phases": [{"epochs": 76}, {"epochs": 8}]}
+    start = f"{folder}: 8 filters, seed 3"
+    for config, words in ((settings, ""), (phased, ", after all 84 epochs")):
+        assert networks.name_network(folder, {"settings": config}) == start + words
+    (folder / RESUME).mkdir()
+    (folder / "history.csv").write_text("phase,epoch\n1,1\n1,2\n")
+    for config, words in ((settings, "2"), (phased, "2 of 84")):
+        expected = f"{start}, after epoch {words}; its training is not finished"
+        assert networks.name_network(folder, {"settings": config}) == expected
+
+
+def test_until_ones_own_is_finished_the_shipped_one_is_taken_where_asked_for(capsys):
+    own, shipped = make_checkpoint(OWN), make_checkpoint(SHIPPED)
+    (own / RESUME).mkdir()
+    assert networks.find_checkpoints(None, OWN, SHIPPED, finished=True) == [shipped]
+    line = f"{OWN}: its training is not finished; taking the network in {SHIPPED}\n"
+    assert capsys.readouterr().out == line
+    assert networks.find_checkpoints(None, OWN, SHIPPED) == [own]
+    assert networks.find_checkpoints([OWN], OWN, SHIPPED, finished=True) == [own]
+
+
 def test_a_config_that_cannot_be_used_is_named_with_the_way_out(tmp_path):
     path = tmp_path / "config.json"
     with pytest.raises(InputError, match=r"config\.json: is missing.*or train again"):
@@ -96,9 +119,7 @@ def test_a_config_that_cannot_be_used_is_named_with_the_way_out(tmp_path):
 
 
 def make_networks(name):
-    folders = [make_checkpoint(name)]
-    configs = [networks.read_config(folder) for folder in folders]
-    return networks.Networks(folders, configs, networks.hash_weights(folders), None)
+    return networks.read_networks([make_checkpoint(name)])
 
 
 def rows_of(scores):

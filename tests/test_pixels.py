@@ -7,6 +7,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from utils.scoring import pixels as metrics
+from utils.scoring.measure import measure, pixel_table, set_scores
 
 HAND_MASK = np.array([[1, 1, 0, 0], [1, 1, 0, 0]]).reshape(1, 2, 4, 1)
 
@@ -28,18 +29,22 @@ def test_pixels_are_counted_by_hand():
 
 def test_image_scores_by_hand():
     scores = metrics.image_scores([[2, 1, 2, 3]])
-    np.testing.assert_allclose(scores, [[4 / 7, 2 / 5, 2 / 3, 2 / 4]])
+    expected = {"dice": 4 / 7, "iou": 2 / 5, "precision": 2 / 3, "recall": 2 / 4}
+    assert scores == {name: pytest.approx([value]) for name, value in expected.items()}
 
 
-def test_pooled_scores_by_hand():
-    scores = metrics.pooled_scores([[2, 1, 2, 3], [1, 0, 0, 7]])
+def test_the_scores_of_a_set_by_hand():
+    scores = set_scores([[2, 1, 2, 3], [1, 0, 0, 7]])
     expected = {
         "mean_iou": (3 / 6 + 10 / 13) / 2,
         "accuracy": 13 / 16,
         "precision": 3 / 4,
         "recall": 3 / 5,
+        "specificity": 10 / 11,
         "f1": 6 / 9,
         "polyp_iou": 3 / 6,
+        "image_dice": (4 / 7 + 1) / 2,
+        "image_iou": (2 / 5 + 1) / 2,
     }
     assert scores == pytest.approx(expected)
 
@@ -53,7 +58,7 @@ def test_pooled_scores_by_hand():
     ],
 )
 def test_scores_of_empty_masks_and_predictions(counts, expected):
-    assert metrics.image_scores([counts]).tolist() == [expected]
+    assert list(metrics.image_scores([counts]).values()) == expected
 
 
 def test_pooled_scores_are_scikit_learns():
@@ -61,13 +66,14 @@ def test_pooled_scores_are_scikit_learns():
     predictions = probabilities >= 0.5
     truth, guess = masks.ravel(), predictions.ravel()
     iou = sklearn_metrics.jaccard_score(truth, guess, average=None)
-    scores = metrics.pooled_scores(metrics.confusion_counts(masks, predictions))
-    assert scores == pytest.approx(
+    scores = set_scores(metrics.confusion_counts(masks, predictions))
+    assert {name: scores[name] for name in scores if "image" not in name} == pytest.approx(
         {
             "mean_iou": iou.mean(),
             "accuracy": sklearn_metrics.accuracy_score(truth, guess),
             "precision": sklearn_metrics.precision_score(truth, guess),
             "recall": sklearn_metrics.recall_score(truth, guess),
+            "specificity": sklearn_metrics.recall_score(truth, guess, pos_label=0),
             "f1": sklearn_metrics.f1_score(truth, guess),
             "polyp_iou": iou[1],
         }
@@ -80,7 +86,7 @@ def test_image_scores_are_scikit_learns():
     predictions = probabilities >= 0.5
     scores = metrics.image_scores(metrics.confusion_counts(masks, predictions))
     functions = ("f1_score", "jaccard_score", "precision_score", "recall_score")
-    for row, mask, prediction in zip(scores, masks, predictions, strict=True):
+    for *row, mask, prediction in zip(*scores.values(), masks, predictions, strict=True):
         pair = mask.ravel(), prediction.ravel()
         assert row == pytest.approx([getattr(sklearn_metrics, f)(*pair) for f in functions])
 
@@ -124,24 +130,15 @@ def test_sampled_scores_are_those_of_the_images_drawn():
     counts, groups = random.integers(1, 99, (5, 4)), np.array([0, 0, 1, 1, 1])
     first, second = counts[:2], counts[2:]
     sets = [np.concatenate(pair) for pair in ((first,) * 2, (first, second), (second,) * 2)]
-    sampled = metrics.sampled_scores(counts, groups, samples=100)
-    assert list(sampled) == list(metrics.set_scores(counts))
-    for name, values in sampled.items():
-        expected = [metrics.set_scores(images)[name] for images in sets]
-        assert set(values.round(9)) == set(np.round(expected, 9)), name
-
-
-def test_the_scores_of_a_set_are_the_pooled_ones_and_the_means():
-    counts = np.random.default_rng(0).integers(0, 99, (5, 4))
-    scores = metrics.set_scores(counts)
-    pooled = metrics.pooled_scores(counts)
-    assert {name: scores[name] for name in pooled} == pooled
-    means = metrics.image_scores(counts).mean(axis=0)
-    assert (scores["image_dice"], scores["image_iou"]) == pytest.approx(tuple(means[:2]))
+    sampled = measure("pixels", [pixel_table(counts)], groups)
+    assert {name: score.value for name, score in sampled.items()} == set_scores(counts)
+    for name, score in sampled.items():
+        expected = [set_scores(images)[name] for images in sets]
+        assert set(score.samples.round(9)) == set(np.round(expected, 9)), name
 
 
 def test_all_intervals_of_a_thousand_images_take_well_under_a_second():
     counts = np.random.default_rng(0).integers(0, 9999, (1000, 4))
     start = time.process_time()
-    metrics.sampled_scores(counts, np.arange(1000))
+    measure("pixels", [pixel_table(counts)], np.arange(1000))
     assert time.process_time() - start < 1  # 0.3 s; a loop over the samples takes several

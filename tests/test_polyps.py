@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from utils.prediction.regions import LEAST_FRACTION
 from utils.scoring import polyps
 from utils.scoring.intervals import describe, rate_extremes, share_extremes
+from utils.scoring.measure import measure
+from utils.scoring.registry import DEFINITIONS, FAMILIES
 
 
 def draw(*boxes, size=40):
@@ -89,7 +92,7 @@ def test_regions_and_ious_are_scipys_and_matches_are_one_to_one():
         for image in (mask, prediction):
             labels, count = ndimage.label(image, np.ones((3, 3)))
             regions = [labels == number for number in range(1, count + 1)]
-            kept.append([region for region in regions if region.mean() >= polyps.LEAST_FRACTION])
+            kept.append([region for region in regions if region.mean() >= LEAST_FRACTION])
         ious = np.array([[(a & b).sum() / (a | b).sum() for b in kept[1]] for a in kept[0]])
         compared = polyps.compare_regions(mask, prediction)
         for axis, regions in enumerate(compared):
@@ -114,8 +117,12 @@ def compared():
     ]
 
 
+def polyp_metrics(compared, groups):
+    return measure("polyps", [polyps.count_polyps(compared)], groups)
+
+
 def test_metrics_by_hand(compared):
-    metrics = polyps.polyp_metrics(compared, np.arange(3))
+    metrics = polyp_metrics(compared, np.arange(3))
     values = {name: (metric.value, metric.count) for name, metric in metrics.items()}
     assert values == {
         "polyp_sensitivity_iou": (pytest.approx(1 / 3), 3),
@@ -128,22 +135,22 @@ def test_metrics_by_hand(compared):
     for metric in metrics.values():
         low, high = describe(metric)["interval"]
         assert low < metric.value < high
-    assert "IoU of 0.5 or more" in metrics["polyp_sensitivity_iou"].definition
-    assert "without regions below 0.05 % of" in metrics["false_alarms_iou"].definition
+    assert "IoU of 0.5 or more" in DEFINITIONS["polyp_sensitivity_iou"]
+    assert "regions below 0.05 % of the image do not count" in FAMILIES["polyps"].note
     # One of the three pictures has no polyp
     assert metrics["polyp_sensitivity_iou"].extremes == share_extremes(2)
     assert metrics["false_alarms_iou"].extremes == rate_extremes(3)
 
 
 def test_intervals_draw_whole_scenes(compared):
-    metrics = polyps.polyp_metrics(compared, np.array([7, 7, 7]))
+    metrics = polyp_metrics(compared, np.array([7, 7, 7]))
     for metric in metrics.values():
         assert describe(metric)["interval"] == pytest.approx((metric.value, metric.value))
 
 
 def test_a_score_with_nothing_to_count_is_left_out():
     nothing = [polyps.compare_regions(draw(), draw())] * 2
-    metrics = polyps.polyp_metrics(nothing, np.arange(2))
+    metrics = polyp_metrics(nothing, np.arange(2))
     assert {name: metric.value for name, metric in metrics.items()} == {
         "false_alarms_iou": 0,
         "false_alarms_overlap": 0,

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from utils.prediction.networks import Networks
-from utils.reporting import report
+from utils.reporting import report, tables
 from utils.scoring.intervals import describe, difference
 from utils.scoring.labelled import Batch
-from utils.scoring.pixels import confusion_counts, image_scores, pooled_scores
+from utils.scoring.measure import measure, measure_all, pixel_table, set_scores
+from utils.scoring.pixels import confusion_counts, image_scores
 from utils.scoring.properties import PROPERTIES
+from utils.scoring.registry import DEFINITIONS, FIRST, LABELS
 from utils.scoring.scored import Scored
 
-NAMES = ["mean_iou", "accuracy", "precision", "recall", "f1", "polyp_iou"]
+NAMES = ["mean_iou", "accuracy", "precision", "recall", "specificity", "f1", "polyp_iou"]
 NAMES += ["image_dice", "image_iou"]
 MACHINE = {"precision": "float32", "devices": ["a processor"], "python": "3", "tensorflow": "2"}
 MACHINE |= {"keras": "3", "numpy": "2", "opencv": "5"}
@@ -54,7 +56,8 @@ def random_properties():
 
 def make_networks(folder, threshold=0.5):
     settings = {"filters": 4, "seed": 7, "data_source": "demo", "data_sha256": "abc"}
-    return Networks([folder], [{"settings": settings}], ["9abc"], threshold)
+    names = [f"{folder}: 4 filters, seed 7"]
+    return Networks([folder], [{"settings": settings}], ["9abc"], threshold, names=names)
 
 
 def make_report(folder, predictions, own=False):
@@ -68,17 +71,14 @@ def make_report(folder, predictions, own=False):
 
 def test_every_metric_says_what_it_is_and_has_its_interval():
     counts = random_counts(0)
-    metrics = report.collect_metrics(counts, np.arange(6), 0.3)
+    metrics = measure("pixels", [pixel_table(counts)], np.arange(6))
     assert list(metrics) == NAMES
     for name, metric in metrics.items():
         low, high = describe(metric)["interval"]
         assert 0 <= low < metric.value < high <= 1, name
-        assert metric.definition.endswith("; threshold 0.3")
-    assert metrics["f1"].value == pooled_scores(counts)["f1"]
-    assert metrics["image_dice"].value == pytest.approx(image_scores(counts)[:, 0].mean())
-    table = report.format_table({name: describe(metric) for name, metric in metrics.items()})
-    assert len(table) == len(metrics)
-    assert f"recall         {metrics['recall'].value:.3f}  [" in table[3]
+        assert DEFINITIONS[name]
+    assert metrics["f1"].value == set_scores(counts)["f1"]
+    assert metrics["image_dice"].value == pytest.approx(image_scores(counts)["dice"].mean())
 
 
 def test_a_difference_is_paired():
@@ -87,7 +87,8 @@ def test_a_difference_is_paired():
     hits = random.integers(0, 1000, 200)
     counts = np.stack([hits, 1000 - hits, 1000 - hits, 9000 + hits], axis=1)
     others = counts + np.array([10, -10, -10, 10]) * (hits < 990)[:, None]
-    metrics = [report.collect_metrics(c, np.arange(200), 0.5)["f1"] for c in (counts, others)]
+    tables = [[pixel_table(c)] for c in (counts, others)]
+    metrics = [measure("pixels", table, np.arange(200))["f1"] for table in tables]
     f1 = difference(*metrics)
     low, high = f1["interval"]
     assert low < f1["value"] < high
@@ -99,11 +100,11 @@ def test_a_difference_is_paired():
 def test_a_report_holds_what_a_paper_asks_for(tmp_path):
     made, scored, _ = make_report(tmp_path, 1)
     assert json.loads(json.dumps(made))["metrics"]["f1"]["value"] == made["metrics"]["f1"]["value"]
-    text = "\n".join(report.markdown(made))
+    text = "\n".join(tables.markdown(made))
     for words in (
         "# Scores: test split of a|b",
         "Pixels at 16 x 16 pixels, as the network sees them",
-        f"| F1 | {pooled_scores(scored[0].counts)['f1']:.3f} | 0.",
+        f"| F1 | {set_scores(scored[0].counts)['f1']:.3f} [0.",
         "6 of 5 scenes: test split of a\\|b",  # or the table would have one column more
         "is 0.5 or more",
         "4 filters, seed 7, trained on demo; SHA-256 of unet.keras 9",
@@ -114,10 +115,10 @@ def test_a_report_holds_what_a_paper_asks_for(tmp_path):
         assert words in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
     unescaped = [line.replace("\\|", "").count("|") for line in rows]
-    pixels, protocol = rows[:10], rows[-9:]
-    assert unescaped[:10] == [5] * len(pixels)
+    pixels, protocol = rows[:11], rows[-9:]
+    assert unescaped[:11] == [4] * len(pixels)
     assert unescaped[-9:] == [3] * len(protocol)
-    printed = "\n".join(report.format_report(made, 1.23))
+    printed = "\n".join(tables.terminal_lines(made, 1.23, tmp_path))
     assert (
         "Scores of 6 images of 5 scenes: test split of a|b; read, predicted and scored in 1.2 s"
         in printed
@@ -135,29 +136,32 @@ def test_the_intervals_of_a_single_scene_are_doubted(tmp_path):
 def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
     made, scored, groups = make_report(tmp_path, 2, own=True)
     assert made["compared"]["threshold"] == 0.3
-    families = [
-        report.collect_families(prediction, groups, threshold, 16)
-        for prediction, threshold in zip(scored, (0.5, 0.3), strict=True)
-    ]
+    families = [measure_all(prediction, groups) for prediction in scored]
     keys = ["metrics", "metrics_at_own_size", "polyps", "borders", "probabilities"]
     assert list(families[0]) == keys
     for key in keys:
         first, second = (these[key] for these in families)
-        assert made[key] == {name: describe(metric) for name, metric in first.items()}
-        assert made["compared"][key] == {name: describe(m) for name, m in second.items()}
+        for part, scores in ((made, first), (made["compared"], second)):
+            assert part[key] == {
+                name: describe(score) | {"definition": DEFINITIONS[name]}
+                for name, score in scores.items()
+            }
         expected = {name: difference(first[name], second[name]) for name in first}
         assert made["compared"]["difference"][key] == expected
     assert list(made["compared"]["difference"]) == keys
-    for lines in (report.markdown(made), report.format_report(made, 1)):
+    written, printed = tables.markdown(made), tables.terminal_lines(made, 1, tmp_path)
+    shown = [("metrics", "f1"), ("metrics_at_own_size", "f1")]
+    all_shown = [
+        *shown,
+        ("polyps", "false_alarms_iou"),
+        ("borders", "hausdorff_95_median"),
+        ("probabilities", "calibration_error"),
+    ]
+    for lines, names in ((printed, shown), (written, all_shown)):
         text = "\n".join(lines)
-        assert text.count("B - A") >= len(keys)
+        assert text.count("B - A") >= len(names)
         assert "the pictures' own size" in text
-        for key, name in (
-            ("metrics", "f1"),
-            ("polyps", "false_alarms_iou"),
-            ("borders", "hausdorff_95_median"),
-            ("probabilities", "calibration_error"),
-        ):
+        for key, name in names:
             assert f"{made['compared']['difference'][key][name]['value']:+.3f}" in text
         assert "is 0.5 or more" in text
         assert "is 0.3 or more" in text
@@ -170,15 +174,13 @@ def test_what_one_of_two_predictions_lacks_is_told_all_the_same(tmp_path):
     made = report.make_report(Pictures(), np.arange(6), chosen, scored, 16, False, MACHINE)
     assert "region_precision_iou" in made["polyps"]
     assert "region_precision_iou" not in made["compared"]["polyps"]
-    for lines in (report.markdown(made), report.format_report(made, 1)):
-        (line,) = [line for line in lines if "regions right, by any overlap" in line]
-        count = made["polyps"]["region_precision_overlap"]["count"]
-        assert f"of {count:,}" in line
-        assert "none" in line
-        (line,) = [line for line in lines if "temperature" in line and "2.500" in line]
-        labels = [line.removeprefix("| ").split("  ")[0].split(" | ")[0] for line in lines]
-        assert "cross-entropy, scaled" in labels
-    rows = [line for line in report.markdown(made) if line.startswith("| regions right")]
+    lines = tables.markdown(made)
+    (line,) = [line for line in lines if "| regions right, by any overlap" in line]
+    count = made["polyps"]["region_precision_overlap"]["count"]
+    assert f"of {count:,} | none |" in line
+    (line,) = [line for line in lines if line.startswith("| temperature | 2.500 | none |")]
+    assert any(line.startswith("| cross-entropy, scaled | ") for line in lines)
+    rows = [line for line in lines if line.startswith("| regions right")]
     assert {row.count("|") for row in rows} == {6}
 
 
@@ -194,9 +196,9 @@ def test_the_table_of_images_has_all_columns_and_the_most_different(tmp_path):
     assert list(table) == ["name", "scene", *own, *shown, *compared, "dice_difference"]
     assert table["edge"].tolist() == [values["edge"] for values in properties]
     assert table["hausdorff_95"].tolist() == [distance for distance, _ in scored[0].borders]
-    dice = [image_scores(prediction.counts)[:, 0] for prediction in scored]
+    dice = [image_scores(prediction.counts)["dice"] for prediction in scored]
     np.testing.assert_array_equal(table["dice_difference"], dice[1] - dice[0])
-    lines = report.most_different(table, 2)
+    lines = tables.most_different(table, 2)
     worst = np.argsort(-np.abs(dice[1] - dice[0]))[:2]
     assert [line.split()[0] for line in lines[1:]] == [f"n{row}" for row in worst]
 
@@ -218,7 +220,7 @@ def test_the_files_hold_the_report(tmp_path):
     table = report.per_image_table(Pictures.names, groups, scored, random_properties())
     report.save_report(Folder(tmp_path), made, table)
     assert json.loads((tmp_path / "metrics.json").read_text())["title"] == made["title"]
-    assert (tmp_path / "metrics.md").read_text() == "\n".join(report.markdown(made)) + "\n"
+    assert (tmp_path / "metrics.md").read_text() == "\n".join(tables.markdown(made)) + "\n"
     odd = made | {"title": "test split of f\udce4"}  # a folder that is not in UTF-8
     report.save_report(Folder(tmp_path), odd, table)
     assert "# Scores: test split of f\\udce4\n" in (tmp_path / "metrics.md").read_text()
@@ -233,7 +235,7 @@ def test_the_files_hold_the_report(tmp_path):
 def test_thresholds_stand_in_a_table():
     others = {"precision": 0.9, "recall": 0.8, "image_dice": 0.7}
     rows = [{"threshold": t, "f1": t, **others} for t in (0.05, 0.5)]
-    head, *lines = report.format_thresholds(rows)
+    head, *lines = tables.threshold_lines(rows)
     assert head.split() == ["threshold", "F1", "precision", "recall", "Dice", "per", "image"]
     assert [line.split() for line in lines] == [
         ["0.05", "0.050", "0.900", "0.800", "0.700"],
@@ -249,13 +251,12 @@ def test_polyps_borders_and_probabilities_stand_in_every_form(tmp_path):
     assert made["polyps"]["polyp_sensitivity_iou"]["count"] == count
     distances = [distance for distance, _ in scored[0].borders]
     assert made["borders"]["hausdorff_95"]["value"] == pytest.approx(np.mean(distances))
-    assert "in pixels of 16 x 16" in made["borders"]["hausdorff_95"]["definition"]
+    assert "Borders at 16 x 16 pixels" in "\n".join(tables.markdown(made))
     assert set(made["probabilities"]) == {"calibration_error", "cross_entropy"}
-    printed, written = report.format_report(made, 1), report.markdown(made)
-    for lines in (printed, written):
-        text = "\n".join(lines)
-        assert f"{found / count:.3f}" in text
-        assert f"{np.mean([f1 for _, f1 in scored[0].borders]):.3f}" in text
+    written = tables.markdown(made)
+    text = "\n".join(written)
+    assert f"| {found / count:.3f} [" in text
+    assert f"| {np.mean([f1 for _, f1 in scored[0].borders]):.3f} [" in text
     assert any(line.startswith("| calibration error | ") for line in written)
     assert sum(row["count"] for row in made["polyps_by_size"]) == count
 
@@ -267,3 +268,21 @@ def test_a_stored_temperature_is_told_of(tmp_path):
     assert made["probabilities"]["temperature"]["value"] == 2.5
     before, after = (made["probabilities"][f"calibration_error{end}"] for end in ("", "_scaled"))
     assert before["value"] != after["value"]
+
+
+def test_the_terminal_shows_the_five_scores_that_were_promised_and_which_network(tmp_path):
+    made, _, _ = make_report(tmp_path, 1)
+    lines = tables.terminal_lines(made, 1, tmp_path)
+    assert f"Network: {tmp_path / 'a'}: 4 filters, seed 7" in lines
+    begin = lines.index("Pixels at 16 x 16 pixels, as the network sees them:") + 2
+    rows = [line.split("  ") for line in lines[begin : lines.index("", begin)]]
+    assert [row[0] for row in rows] == [LABELS[name] for name in FIRST]
+    assert [LABELS[name] for name in FIRST] == [
+        *("mean IoU", "precision", "recall", "F1", "Dice per image")
+    ]
+    for name, row in zip(FIRST, rows, strict=True):
+        low, high = made["metrics"][name]["interval"]
+        assert row[-1].strip() == f"{made['metrics'][name]['value']:.3f} [{low:.3f}, {high:.3f}]"
+    assert [line.split(":")[0] for line in lines[-2:]] == [
+        str(tmp_path / name) for name in ("metrics.md", "index.html")
+    ]

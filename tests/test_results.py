@@ -64,14 +64,14 @@ def test_what_no_run_wrote_stays_and_is_told_of(folder, capsys):
     assert held(folder) == ["masks/a.png", "metrics.json", "notes.txt"]
 
 
-def test_results_of_a_version_without_a_list_are_told_of(folder, capsys):
+def test_results_of_a_version_without_a_list_stay_and_are_not_written_over(folder):
     folder.mkdir()
     for name in ("per_image.csv", "metrics.json"):
         (folder / name).touch()
     run_with(folder, {"masks/a.png": "1"})
-    line = f"Beware: {folder}/metrics.json stays, but is none of this run's results (2 such files"
-    assert capsys.readouterr().out.startswith(line)
     assert held(folder) == ["masks/a.png", "metrics.json", "per_image.csv"]
+    with pytest.raises(InputError, match=r"metrics\.json: was changed .* is none of the last run"):
+        run_with(folder, {"metrics.json": "{}"})
 
 
 def interrupted(folder, error):
@@ -186,7 +186,7 @@ def test_a_changed_result_is_told_of_before_any_work(folder):
 def test_a_damaged_list_names_nothing(name, folder):
     folder.mkdir()
     (folder / "written.jsonl").write_text(json.dumps(["0" * 64, name]) + "\n")
-    assert Results(folder, [folder / "x"]).unchanged() == []
+    assert Results(folder, [folder / "x"]).unchanged() == set()
 
 
 def test_nothing_outside_the_folder_is_ever_removed(folder, tmp_path):

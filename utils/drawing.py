@@ -7,8 +7,13 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from utils.files import write_beside
 
-# From Okabe and Ito's palette, which colour-blind readers can tell apart
+# Okabe and Ito's palette, which colour-blind readers can tell apart
 BLUE, ORANGE, GREEN, SKY, YELLOW = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442"
+# What the colours stand for
+MASK, PREDICTION = SKY, YELLOW  # outlines
+OUTLINES = "mask blue, prediction yellow"  # the same in words
+TRAINING, VALIDATION, KEPT = BLUE, ORANGE, GREEN  # scores of epochs
+FIRST, SECOND, MEANS, IMAGES = BLUE, ORANGE, GREEN, SKY  # scores of pictures
 
 
 def outline(picture, masks_and_colours, scale=3):
@@ -30,7 +35,7 @@ def outline(picture, masks_and_colours, scale=3):
 
 
 def printable(text, width, size):
-    """Return a line that figures can show: a picture's name in any script, cut to a width.
+    """Return lines that figures can show: pictures' names in any script, each cut to a width.
 
     width: pixels at 100 dots per inch; size: the font's, in points. Characters that the font lacks,
     which matplotlib would warn of, become "?"; of a line that is too long the middle goes, since
@@ -39,20 +44,23 @@ def printable(text, width, size):
     font = get_font(findfont(FontProperties()))
     font.set_size(size, 100)
     known = font.get_charmap()
-    text = "".join(c if ord(c) in known and c.isprintable() else "?" for c in text)
 
-    def shorten(kept):
-        middle = "\N{HORIZONTAL ELLIPSIS}" if kept < len(text) else ""
-        return text[: kept - kept // 2] + middle + text[len(text) - kept // 2 :]
+    def shorten(line, kept):
+        middle = "\N{HORIZONTAL ELLIPSIS}" if kept < len(line) else ""
+        return line[: kept - kept // 2] + middle + line[len(line) - kept // 2 :]
 
     def fits(line):
         font.set_text(line)
         return font.get_width_height()[0] / 64 <= width
 
-    kept = len(text)
-    while kept and not fits(shorten(kept)):
-        kept -= 1
-    return shorten(kept)
+    lines = []
+    for line in text.split("\n"):
+        line = "".join(c if ord(c) in known and c.isprintable() else "?" for c in line)
+        kept = len(line)
+        while kept and not fits(shorten(line, kept)):
+            kept -= 1
+        lines.append(shorten(line, kept))
+    return "\n".join(lines)
 
 
 def save_sheet(path, rows, titles, title):
@@ -63,7 +71,7 @@ def save_sheet(path, rows, titles, title):
     the sheet's.
     """
     cell, gap = 144, 6  # pixels
-    titles = ["\n".join(printable(s, cell, 10) for s in text.split("\n")) for text in titles]
+    titles = [printable(text, cell, 10) for text in titles]
 
     def tile(image):
         if image.ndim == 2:
@@ -77,7 +85,7 @@ def save_sheet(path, rows, titles, title):
     height, width = sheet.shape[:2]
     # One image for all: axes of their own take a hundredth of a second each
     lines = 1 + max(text.count("\n") for text in titles)
-    above = [printable(line, max(width, 600), 12) for line in title.split("\n")]
+    above = printable(title, max(width, 600), 12).split("\n")
     inches = (
         max(width / 100 + 0.4, *(0.09 * len(line) for line in above)),
         height / 100 + 0.5 + 0.18 * lines + 0.2 * (len(above) - 1),
@@ -118,8 +126,7 @@ def save_figure(path, title, x_label, y_label, draw):
     figure = Figure((5.5, 4), layout="constrained")
     axes = figure.subplots()
     draw(axes)
-    title = "\n".join(printable(line, 480, 12) for line in title.split("\n"))
-    axes.set_title(title, parse_math=False)
+    axes.set_title(printable(title, 480, 12), parse_math=False)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     with write_beside(path) as beside:

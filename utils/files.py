@@ -10,6 +10,7 @@ from pathlib import Path
 from utils.command import InputError
 
 MAX_TEXT = 20_000_000  # bytes of a table, a list or a JSON file: Python makes ten times more of it
+RESUME = "resume"  # in the folder of a training that has not ended: its backups
 PART = ".part"  # the folder in which new files are made until all are there
 
 # What to do where the system refuses to write; whatever is not here is mostly a full disk

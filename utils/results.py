@@ -18,13 +18,6 @@ from utils.files import (
 
 LIST = "written.jsonl"  # a line for each file, of its SHA-256 and its name
 MAX_LIST = 1_000_000_000  # bytes: what a run over some millions of pictures writes
-FOLDERS = ("masks", "overlays", "probabilities", "films", "gallery")
-SCORES = (
-    *("metrics.json", "metrics.md", "per_image.csv", "predictions.png", "precision_recall.png"),
-    *("dice_histogram.png", "dice_by_size.png", "sensitivity_by_size.png", "reliability.png"),
-    *("failures.png", "worst.png", "index.html"),
-)
-OWN_TABLE = "pictures.csv"
 
 
 class Results:
@@ -44,42 +37,44 @@ class Results:
             path = (self.folder / name).resolve()
             return path in read or path.parent in read
 
-        for name in self.unchanged(is_read):
+        for name in sorted(self.unchanged(is_read)):
             raise InputError(
                 f"{self.folder / name}: is a result of an earlier run, which this one would"
                 f" remove from {self.folder}; choose another place with --results"
             )
 
-    def unchanged(self, chosen=lambda name: True):
-        """Return the names of the files that the earlier run's list has, as it wrote them.
-
-        chosen: tells of a name whether the file is looked at, which reads it whole.
-        """
-        names = []
+    def earlier(self):
+        """Return digest and name of each file that the earlier run's list has and that is there."""
+        pairs = []
         for line in self.listed():
             try:
                 digest, name = json.loads(line)
                 inside = PurePosixPath(name)
             except (ValueError, TypeError):  # a line that somebody has damaged
                 continue
-            file = self.folder / name
-            here = not inside.is_absolute() and ".." not in inside.parts and file.is_file()
-            if here and chosen(name) and file_sha256(file) == digest:
-                names.append(name)
-        return list(dict.fromkeys(names))
+            if not inside.is_absolute() and ".." not in inside.parts:
+                pairs += [(digest, name)] if (self.folder / name).is_file() else []
+        return pairs
+
+    def unchanged(self, chosen=lambda name: True):
+        """Return the names of the files that the earlier run's list has, as it wrote them.
+
+        chosen: tells of a name whether the file is looked at, which reads it whole.
+        """
+        pairs = [(digest, name) for digest, name in self.earlier() if chosen(name)]
+        return {name for digest, name in pairs if file_sha256(self.folder / name) == digest}
 
     @contextmanager
     def begin(self, names):
         """Within the block a run writes its results, `names`, which then replace the earlier ones.
 
         If the block fails or writes nothing, the earlier ones stay as they were. Prints a line if
-        any have gone, and if results stay that no list has: of an earlier version of the scripts,
-        or changed by hand. Raises InputError if this run would write over these, or if another is
-        at work there.
+        any have gone, and if any stay, since they were changed. Raises InputError if this run would
+        write over a file that was changed or that no run wrote, or if another is at work there.
         """
         with lock_folder(self.folder):
-            stays = self.held() & set(names)
-            if changed := stays - set(self.unchanged(stays.__contains__)):
+            there = {name for name in names if (self.folder / name).is_file()}
+            if changed := there - self.unchanged(there.__contains__):
                 raise InputError(
                     f"{self.folder / min(changed)}: was changed since a run wrote it, or is none of"
                     " the last run's; move it away, or choose another place with"
@@ -94,27 +89,30 @@ class Results:
             try:
                 yield
                 try:
-                    replaced, strangers = self.take_place() if self.written else (0, ())
+                    replaced, changed = self.take_place() if self.written else (0, ())
                 except OSError as error:
                     raise cannot_write(self.folder, error) from error
             finally:
                 shutil.rmtree(self.part, ignore_errors=True)
         if replaced:
             print(f"{self.folder}: {replaced:,} of an earlier run's files are replaced")
-        if strangers:
+        if changed:
             print(
-                f"Beware: {self.folder / min(strangers)} stays, but is none of this run's"
-                f" results{in_all(len(strangers))}"
+                f"Beware: {self.folder / min(changed)} stays, but is none of this run's"
+                f" results{in_all(len(changed))}"
             )
 
     def take_place(self):
         """Let what was written take the place of the earlier run's results.
 
-        Returns how many those were, and the set of results that stay and are of neither run. What
-        was changed since this run began is such a one.
+        Returns how many those were, and the set of those that stay, since somebody has changed
+        them, or made a file of that name while this run was at work.
         """
         earlier = self.unchanged()
-        changed = self.held() - set(earlier)
+        there = {
+            name for _, name in self.earlier() + self.written if (self.folder / name).is_file()
+        }
+        changed = there - earlier
         lines = sorted(line for line in self.written if line[1] not in changed)
         names, ours = [name for _, name in lines], [json.dumps(line) + "\n" for line in lines]
         # Both lists, until all is in place: no kill leaves a file that is not listed
@@ -122,14 +120,14 @@ class Results:
         for name in names:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(self.part / name, self.folder / name)  # a folder may be a link elsewhere
-        for name in set(earlier) - set(names):
+        for name in earlier - set(names):
             path = self.folder / name
             path.unlink()
             with suppress(OSError):  # of one that holds something, or is a link
                 while (path := path.parent) != self.folder:
                     path.rmdir()
         self.save_list(ours)
-        return len(earlier), self.held() - set(names)
+        return len(earlier), changed
 
     def listed(self):
         """Return the lines of the list that the folder holds, each with its end, if there is one.
@@ -146,15 +144,6 @@ class Results:
         """Write the list; lines: of JSON, each with its end."""
         with write_beside(self.folder / LIST) as beside:
             beside.write_text("".join(lines), encoding="utf-8")
-
-    def held(self):
-        """Return the set of the names of results that the folder holds."""
-        names = {name for name in (*SCORES, OWN_TABLE) if (self.folder / name).is_file()}
-        for folder in FOLDERS:
-            entries = (self.folder / folder).rglob("*")
-            found = (entry.relative_to(self.folder) for entry in entries if entry.is_file())
-            names |= {path.as_posix() for path in found}
-        return names
 
     @contextmanager
     def write(self, name):

@@ -12,7 +12,7 @@ import numpy as np
 
 from utils.command import InputError
 from utils.devices import FLOAT32_LAYERS
-from utils.files import file_sha256, read_whole, reading, write_beside
+from utils.files import RESUME, file_sha256, read_file, read_whole, reading, write_beside
 
 THRESHOLDS_FILE = "thresholds.json"
 UNKNOWN = [{"data_source": None, "data_sha256": None}]  # what a network was trained on
@@ -25,30 +25,62 @@ class Networks(NamedTuple):
     each unet.keras; threshold: a pixel is called polyp from this probability on; temperature: that
     is stored with the network, None without one; scaled: whether the log-odds of the probabilities
     are divided by it. by_fold: whether, instead of their mean, each predicts the pictures of its
-    own fold.
+    own fold. names: what people are told each is.
     """
 
     folders: list
     configs: list
     weights: list
-    threshold: float
+    threshold: float | None = None
     temperature: float | None = None
     scaled: bool = False
     by_fold: bool = False
+    names: tuple = ()
 
 
-def find_checkpoints(named, own, shipped):
+def read_networks(folders, by_fold=False):
+    """Return the Networks of some folders, as yet without a threshold.
+
+    Raises InputError as `read_config` and `hash_weights` do.
+    """
+    configs = [read_config(folder) for folder in folders]
+    names = tuple(map(name_network, folders, configs))
+    return Networks(folders, configs, hash_weights(folders), by_fold=by_fold, names=names)
+
+
+def name_network(folder, config):
+    """Return what a folder's network is, and whether its training has ended, in some words."""
+    settings = config["settings"]
+    name = f"{folder}: {settings['filters']} filters, seed {settings['seed']}"
+    phases = settings.get("phases")
+    of = f" of {sum(phase['epochs'] for phase in phases):,}" if phases else ""
+    history = Path(folder) / "history.csv"
+    if not is_finished(folder):
+        rows = read_file(history).count(b"\n") - 1 if history.is_file() else 0
+        return f"{name}, after epoch {max(0, rows):,}{of}; its training is not finished"
+    return name + (f", after all{of.removeprefix(' of')} epochs" if of else "")
+
+
+def is_finished(folder):
+    """Tell whether the training that left a folder's network has ended."""
+    return not (Path(folder) / RESUME).exists()
+
+
+def find_checkpoints(named, own, shipped, finished=False):
     """Return the folders of the networks to predict with, as Paths; each holds a unet.keras.
 
     named: those that the user names, or None: then `own`, or as long as no network is there
-    `shipped`. Raises InputError for a folder that holds none or is named twice.
+    `shipped`; finished: whether one whose training goes on is none. Raises InputError for a folder
+    that holds none or is named twice.
     """
     if named is None:
-        own_is_there = (Path(own) / "unet.keras").is_file()
-        if own_is_there or not (Path(shipped) / "unet.keras").is_file():
+        there = (Path(own) / "unet.keras").is_file()
+        taken = there and (is_finished(own) or not finished)
+        if taken or not (Path(shipped) / "unet.keras").is_file():
             named = [own]
         else:
-            print(f"{own}: no network of yours there yet; taking that in {shipped}")
+            what = "its training is not finished" if there else "no network of yours there yet"
+            print(f"{own}: {what}; taking the network in {shipped}")
             return [Path(shipped)]
     folders, seen = [Path(name) for name in named], set()
     for folder in folders:
@@ -159,12 +191,11 @@ def describe_networks(networks):
     return [
         {
             "checkpoints": str(folder),
+            "network": name,
             "weights_sha256": weights,
             "training": config,
         }
-        for folder, config, weights in zip(
-            networks.folders, networks.configs, networks.weights, strict=True
-        )
+        for folder, config, weights, name in zip(*networks[:3], networks.names, strict=True)
     ]
 
 

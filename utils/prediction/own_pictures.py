@@ -21,11 +21,10 @@ from utils.data.pictures import (
     reduce_picture,
     tells_damage,
 )
-from utils.drawing import YELLOW, encode_jpeg, outline
+from utils.drawing import PREDICTION, encode_jpeg, outline
 from utils.files import MAX_TEXT, read_file
 from utils.prediction.predictors import enlarge
 from utils.prediction.regions import label_regions
-from utils.results import OWN_TABLE
 
 FILM_SUFFIXES = {
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
@@ -36,6 +35,7 @@ LARGE = 1 << 22  # pixels of a picture from which on one alone is finished at a 
 ONE_LARGE = threading.Lock()
 JPEG_SIDE = 65_500  # pixels: no JPEG, and so no picture of outlines, has a longer side
 
+OWN_TABLE = "pictures.csv"
 # Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
 COLUMNS = (
     *("polyps", "polyp", "pixels", "percent", "probability"),
@@ -225,7 +225,7 @@ def find_polyps(probability, shape, threshold):
 
 def outline_polyps(picture, mask):
     """Return a picture, (height, width, 3) uint8, RGB, with the outlines of a mask of its size."""
-    return outline(picture, [(mask[..., None].astype(np.uint8), YELLOW)], scale=1)
+    return outline(picture, [(mask[..., None].astype(np.uint8), PREDICTION)], scale=1)
 
 
 def segment_pictures(files, predictor, threshold, batch_size, results, probabilities):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from utils.drawing import SKY, YELLOW, outline, printable, save_sheet
+from utils.drawing import MASK, OUTLINES, PREDICTION, outline, printable, save_sheet
 from utils.files import write_beside
 from utils.reporting.failures import compare_worst, describe_comparison, describe_image, worst_rows
 
@@ -20,7 +20,7 @@ def outlined_rows(pictures, predictions, rows):
     packed = np.stack([predictions[row] for row in rows])
     predicted = np.unpackbits(packed, axis=1, count=size * size).reshape(masks.shape)
     drawn = [
-        outline(image, [(mask, SKY), (prediction, YELLOW)])
+        outline(image, [(mask, MASK), (prediction, PREDICTION)])
         for image, mask, prediction in zip(images, masks, predicted, strict=True)
     ]
     return images, masks, predicted, drawn
@@ -50,11 +50,11 @@ def save_predictions(path, pictures, predictions, dice, threshold, each=3):
         "prediction": predicted[..., 0],
         "outlines": drawn,
     }
-    title = f"Threshold {threshold}. Outlines: mask blue, prediction yellow\n{pictures.title}"
+    title = f"Threshold {threshold}. Outlines: {OUTLINES}\n{pictures.title}"
     save_sheet(path, sheet, titles, title)
 
 
-def save_worst_images(path, pictures, predictions, dice, properties, threshold):
+def save_worst(path, pictures, predictions, dice, properties, threshold):
     """Save worst.png: the worst images with their `picture_properties`, against all others'.
 
     pictures, predictions: see `outlined_rows`; dice: (n,) float.
@@ -65,12 +65,12 @@ def save_worst_images(path, pictures, predictions, dice, properties, threshold):
         for n, row in enumerate(rows, 1)
     ]
     lines = describe_comparison(compare_worst(properties, rows), len(rows), total)
-    title = f"The worst by Dice, threshold {threshold}. Outlines: mask blue, prediction yellow"
+    title = f"The worst by Dice, threshold {threshold}. Outlines: {OUTLINES}"
     images, _, _, drawn = outlined_rows(pictures, predictions, rows)
-    save_worst(path, images, drawn, titles, lines, f"{title}\n{pictures.title}")
+    save_pairs(path, images, drawn, titles, lines, f"{title}\n{pictures.title}")
 
 
-def save_worst(path, pictures, outlined, titles, lines, title):
+def save_pairs(path, pictures, outlined, titles, lines, title):
     """Save worst.png: pictures, each beside itself with outlines, and a table below them.
 
     pictures, outlined: n images of three channels, uint8; titles: n str, of the same number of
@@ -88,13 +88,12 @@ def save_worst(path, pictures, outlined, titles, lines, title):
             for image in (pictures[number], outlined[number])
         ]
         axes.imshow(np.hstack([pair[0], np.full((side, gap, 3), 255, np.uint8), pair[1]]))
-        text = "\n".join(printable(line, 2 * side + gap, size) for line in text.split("\n"))
+        text = printable(text, 2 * side + gap, size)
         axes.set_title(text, fontsize=size, loc="left", parse_math=False)
         axes.axis("off")
     axes = figure.add_subplot(grid[-1, :])
     axes.text(0, 1, "\n".join(lines), fontsize=9.5, family="monospace", va="top")
     axes.axis("off")
-    title = "\n".join(printable(line, 850, 12) for line in title.split("\n"))
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(printable(title, 850, 12), parse_math=False)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)

@@ -2,6 +2,7 @@
 
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from string import Template
 
 import cv2
@@ -9,130 +10,22 @@ import numpy as np
 
 from utils.command import parallel
 from utils.data.pictures import DECODERS
-from utils.drawing import BLUE, SKY, YELLOW, encode_jpeg
+from utils.drawing import FIRST, IMAGES, MASK, OUTLINES, PREDICTION, encode_jpeg
 from utils.reporting.cases import outlined_rows
 from utils.reporting.plots import FIGURES
-from utils.reporting.report import report_tables
+from utils.reporting.tables import about, all_tables, first_tables
 from utils.scoring.polyps import SIZE_ENDS
 
-# All that is put in is escaped, or of this module. Without scripts the pictures are there too.
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ground: #fff; --panel: #f3f5f7; --text: #1b1f23;
-  --line: #c5ccd3; --strong: $blue; --on-strong: #fff; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #14171a; --panel: #20252a; --text: #e8ebee; --line: #48515a;
-    --strong: $sky; --on-strong: #14171a; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 90rem; padding: 1rem; background: var(--ground);
-  color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere; }
-h2 { font-size: 1.25rem; margin: 2rem 0 .5rem; }
-a { color: var(--strong); }
-:focus-visible { outline: 3px solid var(--strong); outline-offset: 2px; }
-nav a { margin-right: 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-caption { text-align: left; padding-bottom: .3rem; font-weight: 600; }
-th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; font-variant-numeric: tabular-nums; }
-td:not(:last-child) { white-space: nowrap; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; }
-.figures img { max-width: 100%; height: auto; }
-.controls { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: center;
-  background: var(--ground); padding: .6rem 0; }
-@media (min-width: 50rem) { .controls { position: sticky; top: 0; z-index: 1; } }
-button, select { font: inherit; color: inherit; background: var(--panel); min-height: 2.25rem;
-  border: 1px solid var(--line); border-radius: .3rem; padding: .2rem .7rem; }
-button[aria-pressed="true"] { background: var(--strong); color: var(--on-strong);
-  border-color: var(--strong); }
-ol { list-style: none; margin: 0; padding: 0; display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); }
-ol li { background: var(--panel); border-radius: .3rem; overflow: hidden; content-visibility: auto;
-  contain-intrinsic-size: auto 17rem; }
-ol li[hidden] { display: none; }
-ol img { display: block; width: 100%; height: auto; }
-ol p { margin: 0; padding: .4rem .6rem .6rem; font-size: .9rem; overflow-wrap: anywhere; }
-.key { display: inline-block; width: 1.2em; height: .7em; border: 1px solid var(--text); }
-</style>
-</head>
-<body>
-<header>
-<h1>$title</h1>
-<p>$summary</p>
-$warnings
-<nav aria-label="Sections"><a href="#scores">Scores</a><a href="#figures">Figures</a
-><a href="#pictures">Pictures</a></nav>
-</header>
-<main>
-<section aria-labelledby="scores">
-<h2 id="scores">Scores</h2>
-$tables
-<p>In brackets or beside a score: $intervals. How they came about stands in
-<a href="metrics.md">metrics.md</a>, the scores of each image in
-<a href="per_image.csv">per_image.csv</a>.</p>
-</section>
-<section aria-labelledby="figures">
-<h2 id="figures">Figures</h2>
-<div class="figures">
-$figures
-</div>
-</section>
-<section aria-labelledby="pictures">
-<h2 id="pictures">Pictures</h2>
-<p>Outlined: <span class="key" style="background: $sky"></span> mask in blue,
-<span class="key" style="background: $yellow"></span> prediction$whose in yellow.</p>
-<div class="controls" id="controls" hidden>
-<div role="group" aria-label="Order by Dice">
-<button type="button" data-order="1" aria-pressed="true">Worst first</button>
-<button type="button" data-order="-1" aria-pressed="false">Best first</button>
-</div>
-$filters
-<span id="count" role="status"></span>
-</div>
-<ol id="cards">
-$cards
-</ol>
-</section>
-</main>
-<script>
-const list = document.getElementById("cards"), cards = [...list.children];
-const filters = [...document.querySelectorAll("select")];
-const buttons = [...document.querySelectorAll("button")];
-function filter() {
-  for (const card of cards)
-    card.hidden = filters.some(f => f.value && card.dataset[f.name] !== f.value);
-  const shown = cards.filter(card => !card.hidden).length;
-  const text = shown.toLocaleString("en") + " of " + cards.length.toLocaleString("en");
-  document.getElementById("count").textContent = text + " pictures";
-}
-for (const button of buttons)
-  button.addEventListener("click", () => {
-    for (const other of buttons) other.setAttribute("aria-pressed", other === button);
-    cards.sort((a, b) => button.dataset.order * (a.dataset.dice - b.dataset.dice));
-    list.append(...cards);
-  });
-for (const select of filters) select.addEventListener("change", filter);
-document.getElementById("controls").hidden = false;
-filter();
-</script>
-</body>
-</html>
-""")
+PAGE = Path(__file__).with_name("page.html")
 
 
 # The pictures
 
 
-def gallery_names(count):
-    """Return the names of the pictures that `save_gallery` leaves of so many."""
-    return [card_name(row) for row in range(count)]
+def report_names(count):
+    """Return the names of all results of so many labelled pictures."""
+    cards = [card_name(row) for row in range(count)]
+    return ["metrics.json", "metrics.md", "per_image.csv", *FIGURES, *cards, "index.html"]
 
 
 def card_name(row):
@@ -168,24 +61,28 @@ def page(folder, report, pictures, table, shapes):
     folder: of the figures; shapes: height and width of each outlined picture, in pixels.
     """
     splits, sizes = pictures.splits(), [size_group(part) for part in table["polyp_fraction"]]
-    order = np.argsort(table["dice"], kind="stable")
+    order, (heading, *lines) = np.argsort(table["dice"], kind="stable"), about(report)
     cards = [card(row, table, splits[row], sizes[row], shapes[row]) for row in order]
     choices = [("size", "Polyp", sizes, SIZE_NAMES)]
     if len(set(splits)) > 1:
         choices.append(("split", "Split", splits, list(dict.fromkeys(splits))))
-    return PAGE.substitute(
+    # All that is put in is escaped, or of this project
+    return Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(f"Scores: {report['title']}"),
-        summary=escape(summary(report)),
-        warnings="\n".join(f"<p>Beware: {escape(line)}</p>" for line in report["warnings"]),
-        tables="\n".join(html_table(*parts) for parts in report_tables(report)),
+        heading=escape(heading),
+        about="\n".join(f"<p>{escape(line)}</p>" for line in lines),
+        first_tables="\n".join(map(html_table, first_tables(report))),
+        all_tables="\n".join(map(folded, all_tables(report))),
         intervals=escape(report["intervals"]),
         figures="\n".join(figure(folder / name, FIGURES[name]) for name in FIGURES),
         filters="\n".join(select(*choice) for choice in choices),
         cards="\n".join(cards),
-        whose=" A" if "compared" in report else "",
-        blue=BLUE,
-        sky=SKY,
-        yellow=YELLOW,
+        whose=", of A" if "compared" in report else "",
+        outlines=OUTLINES,
+        mask=MASK,
+        prediction=PREDICTION,
+        light=FIRST,
+        dark=IMAGES,
     )
 
 
@@ -205,25 +102,25 @@ def size_group(fraction):
     return SIZE_NAMES[1 + int(np.searchsorted(SIZE_ENDS, fraction, side="right"))]
 
 
-def summary(report):
-    """Return what was scored, and how, as a sentence or two."""
-    text = (
-        f"{report['images']:,} images of {report['scenes']:,} scenes, at {report['resolution']}:"
-        f" {report['prediction']}."
-    )
-    if "compared" in report:
-        text += f" B: {report['compared']['prediction']}."
-    return text
+def folded(table):
+    """Return a Table that is shown when its title is clicked on."""
+    return f"<details><summary>{escape(table.title)}</summary>\n{html_table(table)}\n</details>"
 
 
-def html_table(title, heads, rows):
-    """Return a table of scores; title, heads, rows: texts."""
+def html_table(table):
+    """Return a Table; where it has definitions, they stand below the names of the scores."""
+    title, heads, rows = table
+    if heads[-1] == "definition":
+        heads = heads[:-1]
+        firsts = [f"{escape(row[0])}<small>{escape(row[-1])}</small>" for row in rows]
+    else:
+        firsts = [escape(row[0]) for row in rows]
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     body = "\n".join(
-        f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(f"<td>{escape(text)}</td>" for text in rest)
+        f'<tr><th scope="row">{first}</th>'
+        + "".join(f"<td>{escape(text)}</td>" for text in row[1 : len(heads)])
         + "</tr>"
-        for first, *rest in rows
+        for first, row in zip(firsts, rows, strict=True)
     )
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{escape(title)}">'

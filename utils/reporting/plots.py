@@ -1,14 +1,14 @@
-"""Figures: the palette, outlines, contact sheets, the curves of scores, and their common look."""
+"""Figures: what each shows of the scores, and how it is drawn."""
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from utils.drawing import BLUE, GREEN, ORANGE, SKY, printable, save_figure, write_instead
+from utils.drawing import FIRST, IMAGES, MEANS, SECOND, printable, save_figure, write_instead
 from utils.files import write_beside
-from utils.reporting.cases import save_predictions, save_worst_images
+from utils.reporting.cases import save_predictions, save_worst
 from utils.scoring.calibration import expected_calibration_error, reliability
-from utils.scoring.pixels import image_scores, polyp_fractions, pooled_scores, precision_recall
+from utils.scoring.pixels import image_scores, polyp_fractions, precision_recall
 from utils.scoring.polyps import RULES
 from utils.scoring.properties import PROPERTIES, dice_by_property
 
@@ -26,34 +26,27 @@ FIGURES = {
 
 
 def save_figures(results, pictures, scored, properties, groups, report):
-    """Save the figures of one prediction of labelled pictures.
+    """Save the FIGURES of one prediction of labelled pictures.
 
     scored: the Scored of it; properties, groups: of the pictures; report: as from `make_report`.
     """
-    counts, title, threshold = scored.counts, pictures.title, scored.threshold
-    dice, fractions, pooled = (
-        image_scores(counts)[:, 0],
-        polyp_fractions(counts),
-        pooled_scores(counts),
-    )
-    point = pooled["precision"], pooled["recall"], threshold
-    with results.write("predictions.png") as beside:
-        save_predictions(beside, pictures, scored.packed, dice, threshold)
-    with results.write("precision_recall.png") as beside:
-        save_precision_recall(beside, scored.curve, *point, title)
-    with results.write("dice_histogram.png") as beside:
-        save_dice_histogram(beside, dice, threshold, title)
-    with results.write("dice_by_size.png") as beside:
-        save_dice_by_size(beside, dice, fractions, threshold, title)
-    with results.write("sensitivity_by_size.png") as beside:
-        save_sensitivity_by_size(beside, report["polyps_by_size"], title)
-    with results.write("reliability.png") as beside:
-        plain, divided = sum(scored.plain[0]), sum(scored.divided[0])
-        save_reliability(beside, plain, divided, scored.temperature, title)
-    with results.write("failures.png") as beside:
-        save_failures(beside, dice_by_property(properties, dice, groups), threshold, title)
-    with results.write("worst.png") as beside:
-        save_worst_images(beside, pictures, scored.packed, dice, properties, threshold)
+    dice, fractions = image_scores(scored.counts)["dice"], polyp_fractions(scored.counts)
+    title, threshold, packed = pictures.title, scored.threshold, scored.packed
+    point = *(report["metrics"][name]["value"] for name in ("precision", "recall")), threshold
+    probabilities = sum(scored.plain.histograms), sum(scored.divided.histograms), scored.temperature
+    parts = dice_by_property(properties, dice, groups)
+    for name, save, *shown in (
+        ("predictions.png", save_predictions, pictures, packed, dice, threshold),
+        ("precision_recall.png", save_precision_recall, scored.curve, *point, title),
+        ("dice_histogram.png", save_dice_histogram, dice, threshold, title),
+        ("dice_by_size.png", save_dice_by_size, dice, fractions, threshold, title),
+        ("sensitivity_by_size.png", save_sensitivity_by_size, report["polyps_by_size"], title),
+        ("reliability.png", save_reliability, *probabilities, title),
+        ("failures.png", save_failures, parts, threshold, title),
+        ("worst.png", save_worst, pictures, packed, dice, properties, threshold),
+    ):
+        with results.write(name) as beside:
+            save(beside, *shown)
 
 
 def save_precision_recall(path, histogram, precision, recall, threshold, subject):
@@ -71,9 +64,9 @@ def save_precision_recall(path, histogram, precision, recall, threshold, subject
         else:
             called = recalls > 0
             label = "thresholds from 1 (left) down to 0"
-            axes.plot(recalls[called], precisions[called], color=BLUE, label=label)
+            axes.plot(recalls[called], precisions[called], color=FIRST, label=label)
             text = f"threshold {threshold}: precision {precision:.3f}, recall {recall:.3f}"
-            axes.plot(recall, precision, "o", color=ORANGE, label=text)
+            axes.plot(recall, precision, "o", color=SECOND, label=text)
             axes.legend(loc="lower left")
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
 
@@ -88,10 +81,10 @@ def save_dice_histogram(path, dice, threshold, subject):
     """
 
     def draw(axes):
-        axes.hist(dice, np.linspace(0, 1, 21), color=SKY, edgecolor="white")
-        axes.axvline(dice.mean(), color=ORANGE, label=f"mean {dice.mean():.3f}")
+        axes.hist(dice, np.linspace(0, 1, 21), color=IMAGES, edgecolor="white")
+        axes.axvline(dice.mean(), color=SECOND, label=f"mean {dice.mean():.3f}")
         median = np.median(dice)
-        axes.axvline(median, color=BLUE, linestyle="--", label=f"median {median:.3f}")
+        axes.axvline(median, color=FIRST, linestyle="--", label=f"median {median:.3f}")
         axes.set_xlim(0, 1)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(loc="upper left")
@@ -114,12 +107,12 @@ def save_dice_by_size(path, dice, fractions, threshold, subject):
         if not len(order):
             write_instead(axes, "no image has a polyp")
             return
-        axes.plot(sizes, dice[order], "o", color=SKY, markersize=4, alpha=0.7, clip_on=False)
+        axes.plot(sizes, dice[order], "o", color=IMAGES, markersize=4, alpha=0.7, clip_on=False)
         if len(order) >= 10:
             for number, part in enumerate(np.array_split(np.arange(len(order)), 5)):
                 ends, mean = sizes[part[[0, -1]]], dice[order[part]].mean()
                 label = None if number else "mean of each fifth of the images"
-                axes.plot(ends, [mean, mean], color=GREEN, linewidth=3, label=label)
+                axes.plot(ends, [mean, mean], color=MEANS, linewidth=3, label=label)
             axes.legend(loc="lower right")
         axes.set_xscale("log")
         ticks = ticks_around(sizes[0], sizes[-1])
@@ -147,7 +140,7 @@ def save_sensitivity_by_size(path, rows, subject):
             write_instead(axes, "no image has a polyp")
             return
         places = np.arange(len(rows))
-        looks = ((BLUE, "o", -0.08), (ORANGE, "s", 0.08))
+        looks = ((FIRST, "o", -0.08), (SECOND, "s", 0.08))
         for rule, (colour, marker, aside) in zip(RULES, looks, strict=True):
             values = np.array([row[rule]["value"] for row in rows])
             ends = np.array([row[rule]["interval"] for row in rows]).T
@@ -176,9 +169,9 @@ def save_reliability(path, before, after, temperature, subject):
     figure = Figure((5.5, 5.5), layout="constrained")
     shares, pixels = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     shares.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="perfectly calibrated")
-    curves = [(before, BLUE, "o-", "as they are")]
+    curves = [(before, FIRST, "o-", "as they are")]
     if temperature is not None:
-        curves.append((after, ORANGE, "s--", f"at temperature {temperature:.2f}"))
+        curves.append((after, SECOND, "s--", f"at temperature {temperature:.2f}"))
     for histogram, colour, style, words in curves:
         called, share = reliability(histogram)
         error = expected_calibration_error(histogram)
@@ -186,8 +179,8 @@ def save_reliability(path, before, after, temperature, subject):
         shares.plot(called, share, style, color=colour, markersize=5, label=label)
         pixels.stairs(histogram[0], np.linspace(0, 1, histogram.shape[1] + 1), color=colour)
     shares.set(ylabel="share of these pixels that is polyp", ylim=(0, 1.02), xlim=(0, 1))
-    title = f"Probabilities, and how often they come true\n{printable(subject, 480, 12)}"
-    shares.set_title(title, parse_math=False)
+    title = f"Probabilities, and how often they come true\n{subject}"
+    shares.set_title(printable(title, 480, 12), parse_math=False)
     shares.legend(loc="upper left")
     pixels.set(xlabel="probability of polyp", ylabel="pixels", yscale="log")
     for axes in (shares, pixels):
@@ -212,7 +205,7 @@ def save_failures(path, parts, threshold, subject):
         means = np.array([part.mean for part in these])
         lengths = np.abs(np.array([part.interval for part in these]).T - means)
         places = np.arange(len(these))
-        axes.bar(places, means, 0.7, color=SKY)
+        axes.bar(places, means, 0.7, color=IMAGES)
         axes.errorbar(places, means, lengths, fmt="none", color="0.2", capsize=3)
         texts = []
         for place, part in zip(places, these, strict=True):
@@ -226,8 +219,7 @@ def save_failures(path, parts, threshold, subject):
     for axes in panels[:, 0]:
         axes.set_ylabel(f"mean Dice, threshold {threshold}")
     title = f"Dice by what the images show; n: images, lines: 95 % intervals\n{subject}"
-    title = "\n".join(printable(line, 850, 12) for line in title.split("\n"))
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(printable(title, 850, 12), parse_math=False)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from utils.prediction.predictors import CLIP, log_odds, sigmoid
-from utils.scoring.intervals import Metric, bootstrap_means, bootstrap_sums
+from utils.prediction.predictors import log_odds, sigmoid
 from utils.scoring.pixels import CURVE_THRESHOLDS
 
 BINS = 15  # of probability, evenly wide, as in Guo et al. 2017
@@ -72,41 +71,6 @@ def fit_temperature(histogram):
         middle = (low * high) ** 0.5
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 1 / low
-
-
-def calibration_metrics(groups, plain, scaled=None, temperature=None):
-    """Return the scores of the probabilities as a dict of Metric.
-
-    groups: (n,) int, the scenes of n images of one size. plain, scaled: of the probabilities as
-    they are, and scaled by `temperature`, where there is one, each a pair: n of
-    `reliability_histogram`, and n of `cross_entropy`.
-    """
-    metrics, ways = {}, [("", plain, "probabilities as they are")]
-    if temperature is not None:
-        ways.append(("_scaled", scaled, "probabilities scaled by the temperature"))
-        metrics["temperature"] = Metric(
-            temperature,
-            None,
-            "by which the log-odds of all probabilities are divided: the one of the smallest"
-            " cross-entropy on the validation split (Guo et al. 2017)",
-        )
-    error = (
-        f"mean over pixels, in {BINS} bins of probability, of |mean probability - share of polyp|"
-    )
-    for name, (histograms, losses), words in ways:
-        histograms, losses = np.array(histograms), np.array(losses)
-        sums = bootstrap_sums(histograms.reshape(len(histograms), -1), groups)
-        metrics[f"calibration_error{name}"] = Metric(
-            float(expected_calibration_error(histograms.sum(axis=0))),
-            expected_calibration_error(sums.reshape(-1, *histograms.shape[1:])),
-            f"{error}; {words}",
-        )
-        metrics[f"cross_entropy{name}"] = Metric(
-            float(losses.mean()),
-            bootstrap_means(losses[:, None], groups)[:, 0],
-            f"mean over pixels, in nats; {words}, kept {CLIP:.0e} from 0 and 1",
-        )
-    return metrics
 
 
 def middle_log_odds():

@@ -6,52 +6,45 @@ from typing import NamedTuple
 import numpy as np
 
 BOOTSTRAP_SAMPLES = 10_000
-INTERVALS = (
-    f"95 % percentiles of {BOOTSTRAP_SAMPLES:,} bootstrap samples that draw whole scenes; where all"
-    " polyps or regions are found, or none, Wilson's of a share of as many scenes, and without any"
-    " false alarm Poisson's"
-)
 
 
-class Metric(NamedTuple):
-    """A score of a set of images.
+class Score(NamedTuple):
+    """The value of a metric of a set of images.
 
-    samples: (BOOTSTRAP_SAMPLES,) float, the same score on bootstrap samples of the set, NaN where a
+    samples: (BOOTSTRAP_SAMPLES,) float, the same on bootstrap samples of the set, NaN where a
     sample has nothing to count; None for what is no score of images. count: of what the value is a
-    mean, where it is not of images or pixels. extremes: see `interval`.
+    mean, where that is told. extremes: see `interval`.
     """
 
     value: float
     samples: np.ndarray | None
-    definition: str
     count: int | None = None
     extremes: tuple | None = None
 
 
-def describe(metric):
-    """Return a Metric as metrics.json has it: a dict of value, interval, count, definition."""
-    described = {"value": metric.value}
-    if metric.samples is not None:
-        described["interval"] = interval(metric.value, metric.samples, metric.extremes)
-    if metric.count is not None:
-        described["count"] = metric.count
-    return described | {"definition": metric.definition}
+def describe(score):
+    """Return a Score as metrics.json has it: a dict of value, interval and count."""
+    described = {"value": score.value}
+    if score.samples is not None:
+        described["interval"] = interval(score.value, score.samples, score.extremes)
+    if score.count is not None:
+        described["count"] = score.count
+    return described
 
 
-def difference(metric, other):
-    """Return how much larger a second prediction's Metric of the same images is, and its interval.
+def difference(score, other):
+    """Return how much larger a second prediction's Score of the same images is, and its interval.
 
     The interval is that of the difference on the same bootstrap samples (paired), and so much
     narrower than those of the two scores: what is hard for both moves both. Where neither varies,
     it is as wide as both scores' own intervals make it.
     """
-    ends = percentile_interval(other.samples - metric.samples)
-    if metric.extremes and not any(map(varies, (metric.samples, other.samples))):
-        (low, high), (other_low, other_high) = (
-            interval(m.value, m.samples, m.extremes) for m in (metric, other)
-        )
+    ends = percentile_interval(other.samples - score.samples)
+    if score.extremes and not (varies(score.samples) or varies(other.samples)):
+        low, high = interval(*score[:2], score.extremes)
+        other_low, other_high = interval(*other[:2], other.extremes)
         ends = other_low - high, other_high - low
-    return {"value": other.value - metric.value, "interval": ends}
+    return {"value": other.value - score.value, "interval": ends}
 
 
 def varies(samples):
@@ -86,6 +79,10 @@ def share_extremes(scenes):
 def rate_extremes(scenes):
     """Return the upper end of a Poisson rate of which so many scenes show nothing, and None."""
     return -math.log(0.025) / scenes, None
+
+
+# By the kind of a metric's interval, see utils/scoring/registry.py
+EXTREMES = {"share": share_extremes, "rate": rate_extremes}
 
 
 def percentile_interval(samples):

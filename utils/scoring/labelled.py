@@ -86,6 +86,9 @@ class PreparedPictures:
                 f" {self.size}; prepare the data or train again"
             )
 
+    def check_networks(self, networks):
+        """Take any Networks: `doubts` warns of those that have seen these pictures."""
+
     def batches(self, size, count):
         """Yield all pictures as Batches of at most `count`.
 
@@ -270,6 +273,9 @@ class SourcePictures:
 
     def check_size(self, size, folder):
         """Take any size: pairs are reduced to it as they are read."""
+
+    def check_networks(self, networks):
+        """Take any Networks: `doubts` warns of those that may have seen these pictures."""
 
     def check_unchanged(self):
         """Take the files as they are: there is no record of what they were."""

@@ -1,8 +1,6 @@
-"""Scores from arrays: confusion counts, scores of images and of all pixels, curves."""
+"""Pixels: confusion counts, the scores of each image, and the precision-recall curve."""
 
 import numpy as np
-
-from utils.scoring.intervals import BOOTSTRAP_SAMPLES, bootstrap_sums
 
 # Of the precision-recall curve: 0, log-odds from -87 to 16.6 in steps of 0.1, and 1. Those are
 # float32's smallest probability and the largest below 1; a network trained with Dice loss puts most
@@ -31,7 +29,7 @@ def polyp_fractions(counts):
 
 
 def image_scores(counts):
-    """Return Dice, IoU, precision and recall of each image, (n, 4) float, 0 to 1.
+    """Return "dice", "iou", "precision" and "recall" of each image, a dict of (n,) float, 0 to 1.
 
     Dice is 2 |A and B| / (|A| + |B|) of two sets (Dice 1945, doi 10.2307/1932409), which is F1, the
     harmonic mean of precision and recall; IoU is |A and B| / |A or B| (Jaccard 1912).
@@ -39,75 +37,17 @@ def image_scores(counts):
     score that has no pixels to go by otherwise, such as the precision of nothing, is 0.
     """
     tp, fp, fn, _ = np.asarray(counts, float).T
-    fractions = [(2 * tp, 2 * tp + fp + fn), (tp, tp + fp + fn), (tp, tp + fp), (tp, tp + fn)]
     empty = (tp + fp + fn == 0).astype(float)
-    return np.stack(
-        [np.divide(top, bottom, out=empty.copy(), where=bottom > 0) for top, bottom in fractions],
-        axis=1,
-    )
-
-
-def pixel_scores(sums):
-    """Return the scores of pixels taken together, as a dict of floats or arrays, 0 to 1.
-
-    sums: (..., 4) numbers of pixels, in the order of `confusion_counts`. A score without pixels to
-    go by is 0.
-    """
-    tp, fp, fn, tn = np.moveaxis(np.asarray(sums, float), -1, 0)
-
-    def ratio(top, bottom):
-        return np.divide(top, bottom, out=np.zeros_like(bottom), where=bottom > 0)
-
-    polyp_iou, background_iou = ratio(tp, tp + fp + fn), ratio(tn, tn + fp + fn)
-    return {
-        "mean_iou": (polyp_iou + background_iou) / 2,
-        "accuracy": ratio(tp + tn, tp + fp + fn + tn),
-        "precision": ratio(tp, tp + fp),
-        "recall": ratio(tp, tp + fn),
-        "f1": ratio(2 * tp, 2 * tp + fp + fn),
-        "polyp_iou": polyp_iou,
+    fractions = {
+        "dice": (2 * tp, 2 * tp + fp + fn),
+        "iou": (tp, tp + fp + fn),
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
     }
-
-
-def pooled_scores(counts):
-    """Return the scores of all pixels of a split taken together, as a dict of floats, 0 to 1.
-
-    counts: (n, 4) as from `confusion_counts`. A score without pixels to go by is 0.
-    """
-    return {name: float(score) for name, score in pixel_scores(np.sum(counts, axis=0)).items()}
-
-
-def set_scores(counts):
-    """Return the scores of a set of images, as a dict of floats, 0 to 1.
-
-    counts: (n, 4) as from `confusion_counts`. Those of `pooled_scores`, and the means over the
-    images of Dice and IoU, image_dice and image_iou.
-    """
-    sums = summands(counts).sum(axis=0)
-    return {name: float(score) for name, score in scores_of_sums(sums).items()}
-
-
-def sampled_scores(counts, groups, samples=BOOTSTRAP_SAMPLES):
-    """Return the scores of `set_scores` on bootstrap samples of a set, a dict of (samples,) float.
-
-    counts: (n, 4); groups: (n,) int. The samples are those of `bootstrap_sums`: two predictions'
-    scores of the same images are paired sample by sample.
-    """
-    return scores_of_sums(bootstrap_sums(summands(counts), groups, samples))
-
-
-def summands(counts):
-    """Return what the scores of a set are made of by adding up: (n, 7) float, a row an image.
-
-    The columns: the four counts, Dice, IoU, and 1.
-    """
-    return np.column_stack([counts, image_scores(counts)[:, :2], np.ones(len(counts))])
-
-
-def scores_of_sums(sums):
-    """Return the scores of a set, by the sums of its `summands`, (..., 7)."""
-    dice, iou, images = np.moveaxis(sums[..., 4:], -1, 0)
-    return pixel_scores(sums[..., :4]) | {"image_dice": dice / images, "image_iou": iou / images}
+    return {
+        name: np.divide(top, bottom, out=empty.copy(), where=bottom > 0)
+        for name, (top, bottom) in fractions.items()
+    }
 
 
 def curve_histogram(masks, probabilities):

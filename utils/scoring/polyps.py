@@ -6,25 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.prediction.regions import LEAST_FRACTION, label_regions
-from utils.scoring.intervals import (
-    Metric,
-    bootstrap_ratios,
-    interval,
-    rate_extremes,
-    share_extremes,
-)
+from utils.prediction.regions import label_regions
+from utils.scoring.intervals import bootstrap_ratios, interval, share_extremes
 
 SIZE_ENDS = (0.02, 0.05, 0.1)  # between the groups of polyps by size, in parts of the picture
 
 # What it takes that a region of the prediction and one of the mask match
 RULES = {"iou": "an IoU of 0.5 or more", "overlap": "any overlap"}
-SMALLEST = f"without regions below {100 * LEAST_FRACTION:g} % of the image"
-DEFINITIONS = {
-    "polyp_sensitivity": "share of the polyps that are found",
-    "region_precision": "share of the regions called polyp that find one",
-    "false_alarms": "regions called polyp that find none, per image",
-}
 
 
 class Regions(NamedTuple):
@@ -69,46 +57,28 @@ def compare_regions(mask, prediction):
     )
 
 
-def polyp_metrics(compared, groups):
-    """Return the scores of whole polyps as a dict of Metric.
+def count_polyps(compared):
+    """Return what there is of regions in each of n pictures, a dict of (n,) int.
 
-    compared: for each of n pictures what `compare_regions` returns; groups: (n,) int, the pictures'
-    scenes. Their count is of polyps, regions called polyp or pictures. A score with nothing to
-    count, such as the share found where there are no polyps, is left out.
+    compared: for each picture what `compare_regions` returns. "polyps" and "regions" that are
+    called polyp; by each of the RULES polyps "found", regions "right", and "false" ones.
     """
-    polyps, regions = count_regions(compared)
-    parts, metrics = {}, {}
+    polyps, regions = np.array([[len(side.ious) for side in pair] for pair in compared]).T
+    counts = {"polyps": polyps, "regions": regions}
     for rule in RULES:
-        found, right = matched_regions(compared, rule)
-        parts["polyp_sensitivity", rule] = found, polyps
-        parts["region_precision", rule] = right, regions
-        parts["false_alarms", rule] = regions - right, np.ones(len(groups), int)
-    tops, bottoms = (np.transpose(columns) for columns in zip(*parts.values(), strict=True))
-    sampled = bootstrap_ratios(tops, bottoms, groups).T
-    for ((name, rule), (top, bottom)), samples in zip(parts.items(), sampled, strict=True):
-        if bottom.any():
-            extremes = rate_extremes if name == "false_alarms" else share_extremes
-            metrics[f"{name}_{rule}"] = Metric(
-                float(top.sum() / bottom.sum()),
-                samples,
-                f"{DEFINITIONS[name]}, by {RULES[rule]}, {SMALLEST}",
-                int(bottom.sum()),
-                extremes(len(np.unique(groups[bottom > 0]))),
-            )
-    return metrics
-
-
-def matched_regions(compared, rule):
-    """Return how many polyps are found, and regions right, in each picture, (2, n) int."""
-    return np.array([[side.matched(rule).sum() for side in pair] for pair in compared]).T
+        found, right = np.array([[s.matched(rule).sum() for s in pair] for pair in compared]).T
+        counts |= {f"found_{rule}": found, f"right_{rule}": right}
+        counts[f"false_{rule}"] = regions - right
+    return counts
 
 
 def sensitivity_by_size(compared, groups):
     """Return how many polyps of each size are found, a list of dicts for the groups by SIZE_ENDS.
 
-    compared, groups: as in `polyp_metrics`. Each says from which part of the picture on ("least")
-    and below which ("below", 1 for the last) its polyps are, their "count", and by each rule the
-    "value", 0 to 1, and "interval" of the share found; both are None where the count is 0.
+    compared: as in `count_polyps`; groups: (n,) int, the pictures' scenes. Each says from which
+    part of the picture on ("least") and below which ("below", 1 for the last) its polyps are, their
+    "count", and by each rule the "value", 0 to 1, and "interval" of the share found; both are None
+    where the count is 0.
     """
     rows = []
     for least, below in pairwise((0, *SIZE_ENDS, math.inf)):
@@ -124,8 +94,3 @@ def sensitivity_by_size(compared, groups):
                 value = float(hits / counts.sum())
                 rows[-1][rule] = {"value": value, "interval": interval(value, samples, ends)}
     return rows
-
-
-def count_regions(compared):
-    """Return how many polyps and how many regions called polyp each picture has, (2, n) int."""
-    return np.array([[len(regions.ious) for regions in pair] for pair in compared]).T

@@ -1,5 +1,7 @@
 """What is scored of each image, batch by batch, and what pixels score at several thresholds."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from utils.command import Progress, parallel
@@ -7,9 +9,17 @@ from utils.data.pictures import HALF
 from utils.prediction.predictors import enlarge, scale_probabilities
 from utils.scoring.borders import border_scores
 from utils.scoring.calibration import cross_entropy, reliability_histogram
-from utils.scoring.pixels import confusion_counts, curve_histogram, set_scores
+from utils.scoring.measure import set_scores
+from utils.scoring.pixels import confusion_counts, curve_histogram
 from utils.scoring.polyps import compare_regions
 from utils.scoring.properties import picture_properties
+
+
+class Probabilities(NamedTuple):
+    """What is counted of the probabilities: n of `reliability_histogram`, n of `cross_entropy`."""
+
+    histograms: list
+    losses: list
 
 
 class Scored:
@@ -21,15 +31,15 @@ class Scored:
 
     counts, and own_counts at the pictures' own size, where that is known: n of `confusion_counts`;
     regions: n of `compare_regions`; borders: n of `border_scores`. curve: as from
-    `curve_histogram`. plain, divided: a pair each, n of `reliability_histogram` and n of
-    `cross_entropy`, of the probabilities as they are, and divided; the latter are none without a
-    temperature. packed: n of `pack_predictions`.
+    `curve_histogram`. plain, divided: Probabilities as they are, and divided; the latter are empty
+    without a temperature. packed: n of `pack_predictions`.
     """
 
     def __init__(self, threshold, temperature=None, scaled=False):
         self.threshold, self.temperature, self.scaled = threshold, temperature, scaled
         self.counts, self.own_counts, self.regions, self.borders = [], [], [], []
-        self.curve, self.packed, self.plain, self.divided = 0, [], ([], []), ([], [])
+        self.curve, self.packed = 0, []
+        self.plain, self.divided = Probabilities([], []), Probabilities([], [])
 
     def add(self, batch, probabilities):
         """Count a Batch of labelled pictures.
@@ -39,13 +49,13 @@ class Scored:
         pairs = list(zip(batch.masks, probabilities, strict=True))
         curves = [curve_histogram(*pair) for pair in pairs]
         self.curve += np.sum(curves, axis=0)
-        self.plain[0].extend(reliability_histogram(*pair) for pair in pairs)
-        self.plain[1].extend(map(cross_entropy, curves))
+        self.plain.histograms.extend(reliability_histogram(*pair) for pair in pairs)
+        self.plain.losses.extend(map(cross_entropy, curves))
         if self.temperature is not None:
             divided = scale_probabilities(probabilities, self.temperature)
             pairs = zip(batch.masks, divided, strict=True)
-            self.divided[0].extend(reliability_histogram(*pair) for pair in pairs)
-            self.divided[1].extend(cross_entropy(curve, self.temperature) for curve in curves)
+            self.divided.histograms.extend(reliability_histogram(*pair) for pair in pairs)
+            self.divided.losses.extend(cross_entropy(curve, self.temperature) for curve in curves)
             probabilities = divided.astype(np.float32) if self.scaled else probabilities
         predictions = probabilities >= self.threshold
         pairs = list(zip(batch.masks[..., 0], predictions[..., 0], strict=True))

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from utils.command import InputError
-from utils.drawing import SKY, outline, save_sheet
+from utils.drawing import MASK, outline, save_sheet
 
 BORDERS = {
     "nearest": cv2.BORDER_REPLICATE,
@@ -220,7 +220,7 @@ def save_augmented(path, pairs, count=8):
     rows = {
         "stored": originals,
         "augmented": [image for image, _ in chosen],
-        "with mask": [outline(image, [(mask, SKY)]) for image, mask in chosen],
+        "with mask": [outline(image, [(mask, MASK)]) for image, mask in chosen],
     }
     titles = [f"pair {number + 1}" for number in range(count)]
     save_sheet(path, rows, titles, "The first training pairs of the first epoch")

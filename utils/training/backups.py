@@ -6,9 +6,8 @@ import shutil
 import numpy as np
 
 from utils.command import InputError
-from utils.files import reading, write_beside
+from utils.files import RESUME, reading, write_beside
 
-RESUME = "resume"  # in the folder of the training
 KEPT = 2  # of each phase: one may be damaged while nobody looks
 
 

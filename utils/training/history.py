@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from utils.drawing import BLUE, GREEN, ORANGE
+from utils.drawing import KEPT, TRAINING, VALIDATION
 from utils.files import read_whole, reading, write_beside
 
 # What every epoch is asked for, and no training goes on without
@@ -82,7 +82,10 @@ def save_curves(path, rows, best, phases, threshold):
         marker = "." if len(these) < 20 else None  # a line of one point does not show
         for axes, key in ((panels[number], "loss"), (panels["score"], "dice_score")):
             first = axes is not panels["score"] or not begin
-            for name, colour, label in (("", BLUE, "training"), ("val_", ORANGE, "validation")):
+            for name, colour, label in (
+                ("", TRAINING, "training"),
+                ("val_", VALIDATION, "validation"),
+            ):
                 values = [row[name + key] for row in these]
                 label = label if first else None
                 axes.plot(epochs, values, color=colour, marker=marker, label=label)
@@ -95,7 +98,7 @@ def save_curves(path, rows, best, phases, threshold):
     kept, score = rows.index(best) + 1, best["val_dice_score"]
     ring = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 2}
     label = f"kept: epoch {kept}, {score:.3f}"
-    panels["score"].plot(kept, score, "o", color=GREEN, label=label, **ring)
+    panels["score"].plot(kept, score, "o", color=KEPT, label=label, **ring)
     panels["score"].set_ylabel(f"Dice, mean over images,\nthreshold {threshold}")
     panels["score"].set(xlim=(0.5, len(rows) + 0.5), ylim=(0, 1))
     for axes in panels.values():
