@@ -13,7 +13,7 @@ pairs are split so that frames of the same scene stay together. In data/processe
     images.npy    (N, IMAGE_SIZE, IMAGE_SIZE, 3) uint8, RGB, 0 to 255
     masks.npy     (N, IMAGE_SIZE, IMAGE_SIZE, 1) uint8, 0 or 1
     splits.csv    name, group, split and fold of each row of the arrays
-    dataset.json  source, sizes, counts, polyp fraction, test fold, hashes, warnings
+    dataset.json  source, sizes, counts, polyp fraction, test fold, hashes, warnings, notes
     preview.png   a contact sheet: look at it before you train
 
 Other files in that folder stay as they are. With --agreement it prepares nothing, and prints a
@@ -100,7 +100,8 @@ def demo_source():
 def prepare(source, data_dir, splits_file=None, fold=None):
     """Write the data set of a source; an earlier one stays as it was unless all goes well.
 
-    Without `splits_file` the pairs are grouped by their look and dealt into folds anew. fold: the
+    Without `splits_file` the pairs are grouped by their look, unless the source has groups, and
+    dealt into folds anew. fold: the
     one that becomes the test split; by default the file's own test split, or fold 0.
     Returns what dataset.json says.
     """
@@ -111,10 +112,11 @@ def prepare(source, data_dir, splits_file=None, fold=None):
     elif fold is not None:
         check_computed_fold(fold)
     with replace_files(data_dir, FILES) as folder:
-        sizes, fractions, borders, features = write_arrays(source, folder, not splits_file)
+        looked_at = not splits_file and source.groups is None
+        sizes, fractions, borders, features = write_arrays(source, folder, looked_at)
         warnings = mask_doubts(source, fractions, borders)
         if not splits_file:
-            groups = group_scenes(features)
+            groups = group_scenes(features) if looked_at else source.groups
             folds = fold_scenes(groups, fractions, FOLDS, SEED)
             split = split_by_fold(groups, fractions, folds, fold or 0, VALIDATION_PARTS, SEED)
         elif fold is not None and fold != tested_fold(split, folds):
@@ -128,7 +130,7 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         summary["test_fold"] = tested_fold(split, folds)
         summary["sha256"] = file_sha256(folder / "images.npy", folder / "masks.npy", splits)
         summary["splits_sha256"] = file_sha256(splits)
-        summary["warnings"] = warnings
+        summary["warnings"], summary["notes"] = warnings, source.notes()
         text = json.dumps(summary, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
         save_preview(folder, source.names, fractions)
@@ -263,7 +265,10 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
-        "--archive", type=named_path, metavar="FILE", help="a local copy of the archive"
+        "--archive",
+        type=named_path,
+        metavar="FILE",
+        help="a zip, or a folder, of images/ and masks/",
     )
     source.add_argument(
         "--images", type=named_path, metavar="DIR", help="your own pictures; takes --masks too"
@@ -276,7 +281,7 @@ def parse_arguments():
     splits.add_argument(
         "--splits", type=named_path, metavar="FILE", help=f"CSV: {','.join(SPLIT_COLUMNS)}"
     )
-    splits.add_argument("--regroup", action="store_true", help="group and split HyperKvasir anew")
+    splits.add_argument("--regroup", action="store_true", help="look for scenes in the pictures")
     splits.add_argument("--agreement", action="store_true", help="compare doubled frames' masks")
     parser.add_argument("--fold", metavar="K", type=int, help="the fold that is the test split")
     parser.add_argument(
@@ -296,10 +301,12 @@ def choose_source(arguments):
         return demo_source()
     convention = mask_convention(arguments)
     if arguments.images:
-        return folder_source(arguments.images, arguments.masks, convention)
-    if not arguments.archive:
-        download_archive(ARCHIVE_URL, ARCHIVE_PATH, ARCHIVE_BYTES, ARCHIVE_SHA256)
-    return archive_source(arguments.archive or ARCHIVE_PATH, convention)
+        source = folder_source(arguments.images, arguments.masks, convention)
+    else:
+        if not arguments.archive:
+            download_archive(ARCHIVE_URL, ARCHIVE_PATH, ARCHIVE_BYTES, ARCHIVE_SHA256)
+        source = archive_source(arguments.archive or ARCHIVE_PATH, convention)
+    return source._replace(groups=None) if arguments.regroup else source
 
 
 def check_splits(arguments):
@@ -350,6 +357,8 @@ def main():
     option = ["--data", arguments.data] if arguments.data != DATA_DIR else []
     for line in summary["warnings"]:
         print(f"Beware: {one_line(line)}")
+    for line in summary["notes"]:
+        print(f"Note: {one_line(line)}")
     print(
         f"{arguments.data}: {pairs['all']:,} pairs of {IMAGE_SIZE} x {IMAGE_SIZE} from"
         f" {source.label} in {seconds:.0f} s\n"

@@ -331,8 +331,11 @@ def test_masks_of_another_convention_are_prepared_and_written_down(folders, tmp_
     for row, mask in zip((0, 19), expected, strict=True):
         stored = np.load(tmp_path / "a/masks.npy", mmap_mode="r")[row]
         np.testing.assert_array_equal(stored, reduce_pair(make_pair(row)[0], mask, 128)[1])
-    convention = {"suffix": "_mask", "value": 7, "inverted": True, "resize": True}
-    assert load_summary(tmp_path / "a")["mask_convention"] == convention
+    convention = load_summary(tmp_path / "a")["mask_convention"]
+    assert convention == {
+        **{"names": "NAME=NAME_mask", "values": [7], "threshold": None, "inverted": True},
+        **{"resize": True, "unite": False},
+    }
 
 
 def test_a_convention_without_masks_of_ones_own_is_refused(monkeypatch, capsys):

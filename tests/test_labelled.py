@@ -303,7 +303,7 @@ def test_masks_that_look_wrong_are_warned_of_and_empty_ones_refused(tmp_path):
     assert "cover" in covered
     assert "5 of 5 masks look inverted" in upside_down
     assert upside_down.endswith("--mask-inverted")
-    source = source_of(NAMES, empty)._replace(convention=MaskConvention(value=83))
+    source = source_of(NAMES, empty)._replace(convention=MaskConvention(values=(83,)))
     with pytest.raises(InputError, match="no mask shows the value 83, that of --mask-value"):
         doubts_on(source, tmp_path / "none.csv")
 

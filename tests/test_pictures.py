@@ -17,6 +17,7 @@ from shell import ROOT, read_picture
 from utils import MAX_PIXELS
 from utils.command import InputError
 from utils.data.pictures import (
+    PLAIN,
     MaskConvention,
     binary_mask,
     border_fraction,
@@ -70,13 +71,20 @@ def test_masks_of_one_value_are_taken(value):
     np.testing.assert_array_equal(binary_mask(mask, "name", lossy=True), mask)
 
 
+THREE = np.ones((3, 3), np.uint8)
 BAD_MASKS = {
-    "three labels": (np.repeat(np.uint8([[0, 128, 255]]), 3, axis=0), "0, 128, 255"),
-    "labels 0 and 38": (np.repeat(np.uint8([[0, 38]]), 3, axis=0), "0, 38"),
-    "labels 0, 1, 2": (np.repeat(np.uint8([[0, 1, 2]]), 3, axis=0), "0, 1, 2"),
-    "grey": (np.full((3, 3), 100, np.uint8), "100"),
-    "a ramp": (np.arange(256, dtype=np.uint8).reshape(16, 16), "0, 1, 2, 3, ..., 253, 254, 255"),
-    "0 and 256": (np.uint16([[0, 256]]), "0, 256"),
+    "three labels": (
+        np.repeat(np.uint8([[0, 128, 255]]), 3, axis=0),
+        "0 (33.3%), 128 (33.3%), 255 (33.3%); store",
+    ),
+    "labels 0 and 38": (np.repeat(np.uint8([[0, 38]]), 3, axis=0), "0 (50%), 38 (50%); store"),
+    "labels 0, 1, 2": (
+        np.repeat(np.uint8([[0, 1, 2]]), 3, axis=0),
+        "0 (33.3%), 1 (33.3%), 2 (33.3%); store",
+    ),
+    "grey": (np.full((3, 3), 100, np.uint8), "it has 100 (100%); store"),
+    "a ramp": (np.arange(256, dtype=np.uint8).reshape(16, 16), "it has 0 (9.77%), 25 (9.77%), 50"),
+    "0 and 256": (np.uint16([[0, 256]]), "0 (50%), 256 (50%); store"),
     "fractions": (np.eye(3, dtype=np.float32), "float32"),
 }
 
@@ -99,7 +107,8 @@ LOSSLESS_MASKS = {
 
 @pytest.mark.parametrize(("mask", "words"), LOSSLESS_MASKS.values(), ids=LOSSLESS_MASKS)
 def test_without_loss_there_are_two_values(mask, words):
-    with pytest.raises(InputError, match=rf"a\.png: mask is not two-valued, it has {words}; store"):
+    words = words.replace(",", r" \(.*%\),")
+    with pytest.raises(InputError, match=rf"a\.png: mask is not two-valued, it has {words} \("):
         binary_mask(mask, "a.png", lossy=False)
 
 
@@ -107,7 +116,7 @@ def test_noise_is_forgiven_up_to_its_bound():
     mask = np.uint8([[0, 48, 207, 255]])
     assert binary_mask(mask, "a.jpg", lossy=True).tolist() == [[0, 0, 255, 255]]
     for level in (49, 206):
-        with pytest.raises(InputError, match=f"mask is not two-valued, it has 0, {level}, 255"):
+        with pytest.raises(InputError, match=rf"is not two-valued, it has 0 \(.*\), {level} \(33"):
             binary_mask(np.uint8([[0, level, 255]]), "a.jpg", lossy=True)
 
 
@@ -248,7 +257,9 @@ def test_a_mask_in_the_alpha_channel_is_refused():
 def test_a_mask_of_the_faintest_colour_is_refused(colour):
     mask = np.zeros((64, 96, 3), np.uint8)
     mask[10:20, 10:20] = colour
-    with pytest.raises(InputError, match=r"b: mask is in colour; name .* --mask-value R,G,B"):
+    with pytest.raises(
+        InputError, match=r"in colour, it has .*\(98.4%\), .*\(1.63%\); .*: --mask-value R,G,B$"
+    ):
         decode_pair(encoded(mask, ".png"), encoded(mask, ".png"), "a", "b")
 
 
@@ -257,7 +268,9 @@ def test_noise_is_forgiven_by_what_the_file_is_and_not_by_its_name():
     mask[:8] = 15
     picture = encoded(picture, ".png")
     assert set(np.unique(decode_pair(picture, encoded(mask, ".jpg"), "a", "b.png")[1])) == {0, 255}
-    with pytest.raises(InputError, match=r"b\.jpg: mask is not two-valued, it has 0, 15, 255; st"):
+    with pytest.raises(
+        InputError, match=r"b\.jpg: mask is not two-valued, it has 0 .* 15 \(12.5%\); store"
+    ):
         decode_pair(picture, encoded(mask, ".png"), "a", "b.jpg")
 
 
@@ -269,7 +282,7 @@ def test_the_border_is_the_outermost_pixels_once():
     assert border_fraction(mask) == 4 / 12
 
 
-# What docs/pictures.md says of odd files
+# What docs/data.md says of odd files
 
 COLOUR = (200, 30, 60)  # of shaded() below, where it is bright; grey 84
 
@@ -499,15 +512,15 @@ def read_mask(mask, convention, suffix=".png", size=None):
 @pytest.mark.parametrize(
     ("mask", "convention", "line"),
     [
-        (LABELS, MaskConvention(value=38), [0, 255, 0, 0]),
-        (LABELS, MaskConvention(value=38, inverted=True), [255, 0, 255, 255]),
-        (LABELS, MaskConvention(value=0, inverted=True), [0, 255, 255, 255]),
-        (LABELS, MaskConvention(value=7), [0, 0, 0, 0]),
-        (LABELS.astype(np.uint16) * 256, MaskConvention(value=38 * 256), [0, 255, 0, 0]),
-        (np.dstack([LABELS] * 3), MaskConvention(value=38), [0, 255, 0, 0]),
-        (COLOURS, MaskConvention(value=RED), [255, 0, 0, 255]),
-        (COLOURS, MaskConvention(value=BLACK, inverted=True), [255, 255, 0, 255]),
-        (LABELS, MaskConvention(value=(38, 38, 38)), [0, 255, 0, 0]),
+        (LABELS, MaskConvention(values=(38,)), [0, 255, 0, 0]),
+        (LABELS, MaskConvention(values=(38,), inverted=True), [255, 0, 255, 255]),
+        (LABELS, MaskConvention(values=(0,), inverted=True), [0, 255, 255, 255]),
+        (LABELS, MaskConvention(values=(7,)), [0, 0, 0, 0]),
+        (LABELS.astype(np.uint16) * 256, MaskConvention(values=(38 * 256,)), [0, 255, 0, 0]),
+        (np.dstack([LABELS] * 3), MaskConvention(values=(38,)), [0, 255, 0, 0]),
+        (COLOURS, MaskConvention(values=(RED,)), [255, 0, 0, 255]),
+        (COLOURS, MaskConvention(values=(BLACK,), inverted=True), [255, 255, 0, 255]),
+        (LABELS, MaskConvention(values=((38, 38, 38),)), [0, 255, 0, 0]),
         (np.uint8([[0, 255]]), MaskConvention(inverted=True), [255, 0]),
     ],
 )
@@ -518,12 +531,13 @@ def test_a_value_a_colour_or_the_rest_is_polyp(mask, convention, line):
 def test_a_colour_of_a_palette_is_polyp():
     data = stored(Image.fromarray(COLOURS).convert("P", palette=Image.Palette.ADAPTIVE), "PNG")
     picture = encoded(np.zeros((4, 4, 3), np.uint8), ".png")
-    mask = decode_pair(picture, data, "a", "b", MaskConvention(value=RED))[1]
+    mask = decode_pair(picture, data, "a", "b", MaskConvention(values=(RED,)))[1]
     assert mask[0].tolist() == [255, 0, 0, 255]
     with pytest.raises(
-        InputError, match="b: mask is in colour; name that of the polyp, --mask-val"
+        InputError,
+        match=r"255,0,0 \(number 0, 50%\), 0,0,0 \(number 2, 25%\), .*, or its number in",
     ):
-        decode_pair(picture, data, "a", "b", MaskConvention(value=38))
+        decode_pair(picture, data, "a", "b", MaskConvention(values=(38,)))
 
 
 def test_masks_of_another_size_are_brought_to_the_pictures_by_their_nearest_pixels():
@@ -542,9 +556,9 @@ def test_masks_of_another_size_are_brought_to_the_pictures_by_their_nearest_pixe
 @pytest.mark.parametrize(
     ("mask", "convention", "flag"),
     [
-        (LABELS, MaskConvention(), "--mask-value V, or R,G,B"),
+        (LABELS, MaskConvention(), "--mask-value V, or from V on, --mask-threshold V"),
         (COLOURS, MaskConvention(), "--mask-value R,G,B"),
-        (COLOURS, MaskConvention(value=76), "--mask-value R,G,B"),
+        (COLOURS, MaskConvention(values=(76,)), "--mask-value R,G,B"),
         (np.zeros((2, 3), np.uint8), MaskConvention(), "--mask-resize"),
     ],
 )
@@ -554,6 +568,128 @@ def test_the_line_that_refuses_a_mask_names_the_flag_that_reads_it(mask, convent
         read_mask(mask, convention, size=size)
 
 
-def test_a_label_in_a_format_that_may_change_values_is_refused():
-    with pytest.raises(InputError, match=r"b\.png: its format may change values, so --mask-value"):
-        read_mask(LABELS, MaskConvention(value=38), ".jpg")
+GREEN = (0, 255, 0)
+BKAI = np.zeros((200, 300, 3), np.uint8)  # red and green, which touch
+cv2.circle(BKAI, (100, 100), 60, RED, -1)
+cv2.circle(BKAI, (170, 110), 50, GREEN, -1)
+
+
+@pytest.mark.parametrize("values", [(RED,), (GREEN,), (RED, GREEN)])
+def test_colours_in_a_lossy_format_are_the_nearest_of_the_named_black_and_white(values):
+    data = encoded(BKAI, ".png"), encoded(BKAI[..., ::-1], ".jpg")
+    mask = decode_pair(*data, "a", "b", MaskConvention(values=values))[1]
+    wanted = np.any([(value == BKAI).all(axis=2) for value in values], axis=0)
+    assert ((mask > 0) != wanted).mean() < 0.01
+
+
+def test_a_value_in_a_lossy_format_is_the_nearest_of_it_black_and_white():
+    labels = np.repeat(np.repeat(np.uint8([[0, 90, 255, 0]]), 32, axis=0), 16, axis=1)
+    assert read_mask(labels, MaskConvention(values=(90,)), ".jpg")[8::16] == [0, 255, 0, 0]
+
+
+def test_a_class_near_the_named_one_in_a_lossy_format_is_refused_and_named():
+    labels = np.repeat(np.repeat(np.uint8([[0, 90, 150, 0]]), 32, axis=0), 16, axis=1)
+    with pytest.raises(InputError, match=r"b\.png: mask has 0 .*90 .*150 .* or store PNG"):
+        read_mask(labels, MaskConvention(values=(90,)), ".jpg")
+    assert read_mask(labels, MaskConvention(values=(90, 150)), ".jpg")[8::16] == [0, 255, 255, 0]
+
+
+def test_coloured_masks_in_a_lossy_format_are_refused_with_their_colours():
+    with pytest.raises(InputError, match=r"in colour, it has 0,0,0 .*%\), 25\d,0,0 .* 0,255,\d "):
+        read_mask(BKAI, PLAIN, ".jpg")
+    with pytest.raises(InputError, match="is in colour"):
+        read_mask(BKAI, MaskConvention(threshold=100), ".jpg")
+
+
+def test_a_number_of_the_palette_is_polyp():
+    image = Image.fromarray(np.uint8([[0, 1, 2, 1]] * 4), "P")
+    image.putpalette([*BLACK, 128, 0, 0, 0, 128, 0])
+    picture = encoded(np.zeros((4, 4, 3), np.uint8), ".png")
+    for values, line in (((1,), [0, 255, 0, 255]), ((1, 2), [0, 255, 255, 255])):
+        mask = decode_pair(picture, stored(image, "PNG"), "a", "b", MaskConvention(values=values))[
+            1
+        ]
+        assert mask[0].tolist() == line
+
+
+# Grey edges
+
+LARGE_MASK = cv2.circle(np.zeros((300, 400), np.uint8), (180, 150), 80, 255, -1)
+EDGES = {
+    **{f"box {k}": cv2.blur(LARGE_MASK, (k, k)) for k in (3, 5, 9, 15)},
+    "Gaussian": cv2.GaussianBlur(LARGE_MASK, (0, 0), 4),
+    "resized": cv2.resize(cv2.resize(LARGE_MASK, (150, 113)), (400, 300)),
+    "JPEG of quality 50": jpeg(LARGE_MASK, 50),
+    "16 bits": cv2.blur(LARGE_MASK, (5, 5)).astype(np.uint16) * 257,
+    "a blurred JPEG": jpeg(cv2.blur(LARGE_MASK, (9, 9)), 90),
+}
+
+
+@pytest.mark.parametrize("values", [(), (255,), (65535,)])
+@pytest.mark.parametrize("kind", EDGES)
+def test_grey_edges_are_halved_and_their_share_told(kind, values):
+    """A mask of 8 bits has no 65535: its pixels are all nearer to 0 or 255."""
+    mask, told = EDGES[kind], []
+    if values and (values[0] > 255) != (mask.dtype == np.uint16):
+        return
+    convention = MaskConvention(values=values)
+    binary = binary_mask(mask, "a", False, convention, lambda *amount: told.append(amount))
+    assert (binary != LARGE_MASK).mean() < 0.005
+    assert abs((binary > 0).sum() / (LARGE_MASK > 0).sum() - 1) < 0.01  # no polyp shrinks
+    level = mask // 257 if mask.dtype == np.uint16 else mask
+    np.testing.assert_array_equal(binary > 0, level >= 128)
+    assert told == [("grey", ((level > 0) & (level < 255)).mean())]
+
+
+def test_clinicdb_is_taken_as_it_comes():
+    """Of its masks, 0.1 % of the pixels lie between 8 and 112."""
+    mask, random = LARGE_MASK.copy(), np.random.default_rng(0)
+    edge = np.argwhere(cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3))) > 0)
+    for row, column in edge[random.permutation(len(edge))[:120]]:
+        mask[row, column] = random.integers(1, 15) * 8
+    np.testing.assert_array_equal(binary_mask(mask, "a", False) > 0, mask == 255)
+
+
+THREE_CLASSES = {
+    "a small class": (1, 10, lambda mask: mask),
+    "in the middle": (128, 40, lambda mask: mask),
+    "beside white": (254, 40, lambda mask: mask),
+    "blurred": (128, 60, lambda mask: cv2.blur(mask, (5, 5))),
+    "resized": (90, 60, lambda mask: cv2.resize(mask, (200, 150))),
+    "from JPEG": (90, 40, lambda mask: jpeg(mask, 75)),
+    "a line": (128, -2, lambda mask: mask),
+}
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+@pytest.mark.parametrize("kind", THREE_CLASSES)
+def test_three_clusters_are_three_classes(kind, lossy):
+    level, side, spoil = THREE_CLASSES[kind]
+    if lossy and not 48 < level < 207:
+        return  # noise
+    mask = LARGE_MASK.copy()
+    if side > 0:
+        mask[5 : 5 + side, 5 : 5 + side] = level
+    else:
+        cv2.circle(mask, (180, 150), 80, level, 2)
+    with pytest.raises(InputError, match="a: mask is not two-valued, it has 0"):
+        binary_mask(spoil(mask), "a", lossy)
+
+
+def test_from_a_threshold_on_it_is_polyp():
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for threshold in (1, 100, 255):
+        binary = binary_mask(ramp, "a", False, MaskConvention(threshold=threshold))
+        np.testing.assert_array_equal(binary, np.where(ramp >= threshold, 255, 0))
+
+
+def test_masks_of_another_shape_are_stretched_if_told_and_that_is_told():
+    mask, picture = encoded(LARGE_MASK, ".png"), encoded(np.zeros((300, 300, 3), np.uint8), ".png")
+    for resize in (False, True):
+        with pytest.raises(InputError, match=r"300 x 300, its mask b 400 x 300.*resize stretch$"):
+            decode_pair(picture, mask, "a", "b", MaskConvention(resize=resize))
+    told, stretch = [], MaskConvention(resize="stretch")
+    stretched = decode_pair(picture, mask, "a", "b", stretch, lambda *given: told.append(given))[1]
+    assert told == [("stretched", pytest.approx(1 / 3))]
+    wanted = cv2.ellipse(np.zeros((300, 300), np.uint8), (135, 150), (60, 80), 0, 0, 360, 255, -1)
+    assert (stretched != wanted).mean() < 0.01

@@ -15,8 +15,9 @@ import pytest
 import utils.data.sources
 from shell import ROOT, make_pair, zip_folders
 from utils.command import InputError
-from utils.data.pictures import MAX_BYTES, MaskConvention
+from utils.data.pictures import MAX_BYTES, PLAIN, MaskConvention
 from utils.data.sources import (
+    Listing,
     add_mask_arguments,
     archive_source,
     folder_source,
@@ -101,9 +102,11 @@ def test_paths_of_windows_and_of_archives_have_the_same_stems():
 
     for kind, top in ((PureWindowsPath, "C:\\my data\\"), (PurePosixPath, "top/")):
         images, masks = (
-            [kind(top + f"{folder}/05.{end}")] for folder, end in (("a", "jpg"), ("b", "PNG"))
+            {kind(top + f"{folder}/{end}/05.{end}"): ("x", f"05.{end}")}
+            for folder, end in (("a", "jpg"), ("b", "PNG"))
         )
-        assert paired_source("label", images, masks, read).names == ["05"]
+        listing = Listing("label", images | masks, read, lambda file: None)
+        assert paired_source(listing, images, masks).names == ["x/05"]
 
 
 # Archives
@@ -142,7 +145,7 @@ BAD_ARCHIVES = {
     "truncated": (lambda path: os.truncate(path, path.stat().st_size - 99), [NO_ZIP]),
     "damaged": (damage, ["damaged"]),
     "missing": (lambda path: path.unlink(), ["No such file"]),
-    "a folder": (lambda path: (path.unlink(), path.mkdir()), ["Is a directory"]),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), ["has no folder images/"]),
     "encrypted": (lambda path: patch_directory(path, 8, "<H", 1), ["05.png is encrypted"]),
     "patched": (lambda path: patch_directory(path, 8, "<H", 1 << 5), ["05.png is encrypted"]),
     "strongly encrypted": (
@@ -257,9 +260,20 @@ def spell(*flags):
 
 def test_the_flags_make_a_convention():
     assert spell() == MaskConvention()
-    assert spell("--mask-suffix", "_mask", "--mask-value", "38") == MaskConvention("_mask", 38)
-    assert spell("--mask-value", "255,0,10").value == (255, 0, 10)
-    assert spell("--mask-inverted", "--mask-resize") == MaskConvention("", None, True, True)
+    suffix = MaskConvention("NAME=NAME_mask", (38,))
+    assert spell("--mask-suffix", "_mask", "--mask-value", "38") == suffix
+    assert spell("--mask-names", "NAME_a=bNAME").names == "NAME_a=bNAME"
+    assert spell("--mask-value", "255,0,10", "7").values == ((255, 0, 10), 7)
+    assert spell("--mask-threshold", "128").threshold == 128
+    assert spell("--mask-inverted", "--mask-resize") == PLAIN._replace(inverted=True, resize=True)
+    assert spell("--mask-resize", "stretch").resize == "stretch"
+    assert spell("--mask-unite").unite
+
+
+@pytest.mark.parametrize("rule", ["", "_mask", "NAME", "NAME=mask", "a=NAME", "a/NAME=NAME"])
+def test_what_is_no_rule_for_names_is_refused(rule):
+    with pytest.raises(argparse.ArgumentError, match="is no rule such as NAME_image=NAME_mask"):
+        spell(f"--mask-names={rule}")
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "65536", "1,2", "1,2,256", "1,2,3,4", "²"])
@@ -278,7 +292,7 @@ def test_a_suffix_tells_masks_and_is_named_where_it_is_missing(same, folders):
         cv2.imwrite(str(images / "05_other.png"), make_pair(5)[0])
         (images / "05_other.png").rename(images / "99_other.png")
         assert_refused(
-            lambda: folder_source(*folders, MaskConvention("_mask")),
+            lambda: folder_source(*folders, MaskConvention("NAME=NAME_mask")),
             "99_other.png: has no mask of the same name and '_mask'",
         )
         (images / "99_other.png").unlink()
@@ -290,7 +304,7 @@ def test_a_suffix_tells_masks_and_is_named_where_it_is_missing(same, folders):
             " --mask-suffix _mask",
         )
     for masks in (folders[1], f"{folders[1]}/../{folders[1].name}"):  # another spelling
-        source = folder_source(folders[0], masks, MaskConvention("_mask"))
+        source = folder_source(folders[0], masks, MaskConvention("NAME=NAME_mask"))
         assert source.names == [f"{number:02d}" for number in range(20)]
     np.testing.assert_array_equal(read_all(source)[7][1], make_pair(7)[1])
 
@@ -299,7 +313,7 @@ def test_the_suffix_that_a_refusal_names_is_the_whole_one(folders):
     for path in folders[1].iterdir():
         path.rename(path.with_name(f"{path.stem}_seg_m.png"))
     with pytest.raises(InputError, match=r"if 00_seg_m\.png is it, add --mask-suffix _seg_m$"):
-        folder_source(*folders, MaskConvention("_m"))
+        folder_source(*folders, MaskConvention("NAME=NAME_m"))
 
 
 def test_a_mask_that_has_its_picture_is_nobody_elses(folders):

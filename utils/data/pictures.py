@@ -20,12 +20,13 @@ PICTURE_SUFFIXES = {
 MAX_BYTES = 50_000_000  # of a picture's file; two threads hold a picture's and a mask's each
 DECODERS = 2  # threads that decode pairs: one of MAX_PIXELS takes each of them 430 MB
 MAX_SCANS = 50  # of a progressive JPEG, which usually has 10; each takes as long as a whole picture
-HALF = 128  # a mask's pixel is polyp from this value on
+HALF = 128  # a pixel of a mask of 0 and 255 is polyp from this value on
 GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 LOSSY_BEGINNINGS = (JPEG, b"RIFF", *JPEG_2000)  # RIFF: WebP
 MASK_NOISE = 48  # how far a mask's 0 and 255 may stray: JPEG does 37 at quality 75, HyperKvasir 8
+SPECKS = 1 / 2000  # of a mask's pixels: so few are no class
 
 ONE_AT_A_TIME = threading.Lock()  # JPEG 2000 takes three times the memory of others
 
@@ -36,15 +37,20 @@ JPEG_DAMAGE = (b"Corrupt JPEG data", b"Premature end of JPEG", b"Inconsistent pr
 class MaskConvention(NamedTuple):
     """How masks say what is polyp, and which picture they belong to.
 
-    suffix: what a mask's name has after its picture's. value: of the pixels that are polyp, a grey
-    value or three, of red, green and blue; None: 0 and 255, or 0 and 1. inverted: those pixels are
-    what is no polyp. resize: a mask may have another size of the picture's aspect ratio.
+    names: how the names of a picture and of its mask are made of what both have in common, without
+    extensions. values: those of the pixels that are polyp, each a grey value or three, of red,
+    green and blue, or a number of the palette; none: 255, or 1 in masks of 0 and 1. threshold: the
+    grey value from which on a pixel is polyp. inverted: those pixels are what is no polyp. resize:
+    a mask may have another size of the picture's aspect ratio, or "stretch", any other. unite: a
+    picture may have several masks, of a polyp each.
     """
 
-    suffix: str = ""
-    value: int | tuple | None = None
+    names: str = "NAME=NAME"
+    values: tuple = ()
+    threshold: int | None = None
     inverted: bool = False
-    resize: bool = False
+    resize: bool | str = False
+    unite: bool = False
 
 
 PLAIN = MaskConvention()  # 0 and 255, or 0 and 1, of the pictures' names and sizes
@@ -138,7 +144,9 @@ def damaged_files(files, count):
     return damaged
 
 
-def decode_pair(picture_data, mask_data, picture_file, mask_file, convention=PLAIN):
+def decode_pair(
+    picture_data, mask_data, picture_file, mask_file, convention=PLAIN, tell=lambda *_: None
+):
     """Decode the bytes of a picture and of its mask, which is in a MaskConvention.
 
     Returns (height, width, 3) uint8 RGB, and (height, width) uint8 of 0 and 255.
@@ -146,18 +154,18 @@ def decode_pair(picture_data, mask_data, picture_file, mask_file, convention=PLA
     such an orientation, a mask may have been drawn on the picture as stored or as shown: the way
     in which the sizes agree is taken, and both ways agreeing is refused, unless the mask is of one
     value, and so fits either way.
+    tell: is called with what was done for the user, "grey" or "stretched", and how much: the share
+    of the mask's pixels that were grey, by how much the aspect ratio changed; both 0 to 1.
     Raises InputError for that, for different sizes, and for what cannot be decoded; and for a mask
     that is transparent in places or does not keep to the convention.
     """
-    lossy, value = mask_data.startswith(LOSSY_BEGINNINGS), convention.value
-    if value is not None and lossy:
-        raise InputError(
-            f"{mask_file}: its format may change values, so --mask-value cannot be told; store PNG"
-        )
+    lossy = mask_data.startswith(LOSSY_BEGINNINGS)
+    convention = convention._replace(values=look_up(convention.values, mask_data))
+    colours = any(isinstance(value, tuple) for value in convention.values)
     # The mask first: no picture is held meanwhile
-    if not mask_data.startswith(JPEG):
-        check_channels(mask_data, mask_file, value, lossy)
-    flags = cv2.IMREAD_COLOR_RGB if isinstance(value, tuple) else GREY
+    if not mask_data.startswith(JPEG) or convention.threshold is not None:
+        check_channels(mask_data, mask_file, colours, lossy)
+    flags = cv2.IMREAD_COLOR_RGB if colours else GREY
     mask, shown_mask = decode_both_ways(mask_data, mask_file, flags)
     picture, shown_picture = decode_both_ways(picture_data, picture_file, cv2.IMREAD_COLOR_RGB)
     if (shown_picture is None) != (shown_mask is None):
@@ -174,29 +182,41 @@ def decode_pair(picture_data, mask_data, picture_file, mask_file, convention=PLA
             picture, mask = shown_picture, shown_mask
     if not fits(picture, mask, convention.resize):
         sizes = [f"{width} x {height}" for height, width in (picture.shape[:2], mask.shape[:2])]
-        wanted = "of one aspect ratio" if convention.resize else "the same"
-        way_out = "" if convention.resize or not fits(picture, mask, True) else ", or --mask-resize"
+        wanted = "of one aspect ratio, to less than a pixel" if convention.resize else "the same"
+        way_out = "--mask-resize" if fits(picture, mask, True) else "--mask-resize stretch"
         raise InputError(
             f"{picture_file}: is {sizes[0]}, its mask {mask_file} {sizes[1]}; they must be"
-            f" {wanted}{way_out}"
+            f" {wanted}, or add {way_out}"
         )
-    mask = binary_mask(mask, mask_file, lossy, value)
+    try:
+        mask = binary_mask(mask, mask_file, lossy, convention, tell)
+    except InputError:
+        check_channels(mask_data, mask_file, colours, lossy)  # in colour, there is more to say
+        raise
     if convention.inverted:
         mask = 255 - mask
+    if not fits(picture, mask, True):
+        (height, width), (mask_height, mask_width) = picture.shape[:2], mask.shape
+        stretch = width * mask_height / (height * mask_width)
+        if tell:
+            tell("stretched", max(stretch, 1 / stretch) - 1)
     if mask.shape != picture.shape[:2]:
         mask = cv2.resize(mask, picture.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return picture, mask
 
 
 def fits(picture, mask, resize):
-    """Tell whether a mask has its picture's size; `resize`: or is less than a pixel from its shape.
+    """Tell whether a mask has its picture's size; `resize`: or one that is resized to it.
 
-    picture, mask: arrays whose shapes begin with height and width.
+    picture, mask: arrays whose shapes begin with height and width. resize: as a MaskConvention has
+    it; the aspect ratio is the same if a side would be off by less than a pixel.
     """
     (height, width), (mask_height, mask_width) = picture.shape[:2], mask.shape[:2]
     if not resize:
         return (height, width) == (mask_height, mask_width)
-    return abs(width * mask_height - height * mask_width) < max(height, width)
+    return resize == "stretch" or (
+        abs(width * mask_height - height * mask_width) < max(height, width)
+    )
 
 
 def decode_both_ways(data, file, flags):
@@ -211,11 +231,11 @@ def decode_both_ways(data, file, flags):
     return stored, None if np.array_equal(stored, shown) else shown
 
 
-def check_channels(data, file, value, lossy):
+def check_channels(data, file, colours, lossy):
     """Raise InputError for a mask of which grey levels would not tell what it shows.
 
-    That is one that is transparent in places, and a coloured one unless `value` is a colour, or the
-    format `lossy`, whose noise colours what is grey.
+    That is one that is transparent in places, and a coloured one, unless the polyp's `colours` are
+    known. The noise of a `lossy` format is no colour.
     """
     mask = decode_image(data, file, cv2.IMREAD_UNCHANGED)
     channels = 1 if mask.ndim == 2 else mask.shape[2]
@@ -225,12 +245,58 @@ def check_channels(data, file, value, lossy):
         raise InputError(
             f"{file}: mask is transparent in places; store it without an alpha channel, 0 and 255"
         )
-    if channels > 2 and not isinstance(value, tuple) and not lossy:
-        blue, green, red = (mask[..., channel] for channel in range(3))
-        if not (np.array_equal(blue, green) and np.array_equal(green, red)):
+    if channels > 2 and not colours:
+        rgb = mask[..., 2::-1]
+        colour = np.ptp(rgb, axis=2) > (MASK_NOISE if lossy else 0)
+        if colour.mean() > (SPECKS if lossy else 0):
+            held = list_values(rgb, lossy, read_palette(data))
+            number = ", or its number in the palette" if read_palette(data) else ""
             raise InputError(
-                f"{file}: mask is in colour; name that of the polyp, --mask-value R,G,B"
+                f"{file}: mask is in colour, it has {held}; name what is"
+                f" polyp: --mask-value R,G,B{number}"
             )
+
+
+def read_palette(data):
+    """Return the colours of a PNG's palette, a list of tuples of three; none if all are grey."""
+    place = data[: data.find(b"IDAT")].find(b"PLTE") if data.startswith(PNG) else -1
+    if place < 0:
+        return []
+    count = int.from_bytes(data[place - 4 : place], "big") // 3
+    colours = [tuple(data[place + 4 + 3 * i :][:3]) for i in range(count)]
+    return colours if any(len(set(colour)) > 1 for colour in colours) else []
+
+
+def look_up(values, data):
+    """Return the values of a MaskConvention, with colours for numbers of a mask's own palette."""
+    palette = read_palette(data) if values else []
+    return tuple(palette[v] if v in range(len(palette)) else v for v in values)
+
+
+def list_values(mask, lossy, palette=()):
+    """Return what stands in a mask, the commonest first, with its share, as a text.
+
+    mask: (height, width), or (height, width, 3) RGB; lossy: then values count with a commoner one
+    that noise may have made them of. palette: a list of colours, whose numbers are named.
+    """
+    values = mask.reshape(mask.shape[0] * mask.shape[1], -1).astype(np.int64)
+    packed = values @ (
+        1 << 16 * np.arange(values.shape[1])[::-1]
+    )  # unique numbers are found faster
+    _, rows, counts = np.unique(packed, return_index=True, return_counts=True)
+    noise, shares = MASK_NOISE // 2 * (257 if mask.max() > 255 else 1), {}
+    noise *= lossy and len(counts) > 16  # so few are no noise
+    for row in np.argsort(-counts, kind="stable"):
+        value = values[rows[row]]
+        alike = (v for v in shares if np.abs(value - v).max() <= noise)
+        value = next(alike, tuple(value.tolist())) if noise else tuple(value.tolist())
+        shares[value] = shares.get(value, 0) + counts[row] / len(values)
+    numbers = {colour: f"number {number}, " for number, colour in enumerate(palette)}
+    texts = [
+        f"{','.join(map(str, value))} ({numbers.get(value, '')}{100 * share:.3g}%)"
+        for value, share in list(shares.items())[:6]
+    ]
+    return ", ".join(texts) + (f" and {len(shares) - 6:,} more" if len(shares) > 6 else "")
 
 
 def reduce_pair(picture, mask, size):
@@ -252,34 +318,83 @@ def reduce_picture(picture, size):
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def binary_mask(mask, file, lossy, value=None):
-    """Return a stored mask, 0/1 or 0/255, as (height, width) uint8 of 0 and 255.
+def binary_mask(mask, file, lossy, convention=PLAIN, tell=None):
+    """Return a stored mask as (height, width) uint8: 255 for what its MaskConvention calls polyp.
 
-    mask: (height, width); lossy: whether its format adds noise, which is then taken off 0/255.
-    16 bits may also be 0/65535. Raises InputError, with the values it has, if it is anything else.
-    With a `value`, as MaskConvention has it, the pixels of that value become 255, all others 0; if
-    it is a colour, the mask is (height, width, 3), RGB.
+    mask: (height, width), or if a value is a colour (height, width, 3), RGB; uint8, or uint16,
+    whose white is 65535 if it has more than 255. lossy: whether its format adds noise.
+    A pixel that is neither black, white nor a value that is named counts as the nearest of these,
+    if it is noise or lies on an edge, which `tell` is told of, see `decode_pair`. If it belongs to
+    another class, it is no polyp where values are named, and else refused: InputError says what
+    the mask has.
     """
     if mask.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{file}: mask of type {mask.dtype}; store it with 8 bits, 0 and 255")
-    if value is not None:
-        return cv2.inRange(mask, value, value)
-    wide = mask.dtype == np.uint16 and mask.max() > 255
-    levels = (mask >> 8 if wide else mask).astype(np.uint8, copy=False)
-    counts = cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel()
-    if not wide and not counts[2:].any():
-        return levels * np.uint8(255)
-    noise = MASK_NOISE if lossy else 0
-    between = counts[noise + 1 : 255 - noise].any()
-    between |= wide and not lossy and ((mask > 0) & (mask < 65535)).any()
-    if between or not counts[255 - noise :].any():  # the latter: labels like 0 and 38
-        values = [str(value) for value in np.unique(mask)]
-        values = ", ".join(values if len(values) <= 8 else [*values[:4], "...", *values[-3:]])
+    if convention.threshold is not None:
+        return 255 * (mask >= convention.threshold).astype(np.uint8)
+    if not convention.values and mask.max() <= 1:
+        return mask.astype(np.uint8) * np.uint8(255)
+    unit = 257 if mask.max() > 255 else 1
+    ends = [(0,) * 3, (255 * unit,) * 3]
+    named = [v if isinstance(v, tuple) else (v,) * 3 for v in convention.values] or ends[1:]
+    near = distance_to(named, mask)
+    away = distance_to([end for end in ends if end not in named], mask)
+    nearest, polyp = np.minimum(near, away), near < away
+    odd, far = nearest > (MASK_NOISE * unit if lossy else 0), nearest > MASK_NOISE * unit
+    classes = odd.any() and not are_edges(mask, odd, far, unit)
+    if not convention.values:
+        noise = MASK_NOISE * unit
+        ends_missing = near.min() > noise or (odd.any() and away.min() > noise)
+        if classes or ends_missing:
+            raise InputError(
+                f"{file}: mask is not two-valued, it has {list_values(mask, lossy)}; store 0 and"
+                " 255, or name what is polyp: --mask-value V, or from V on, --mask-threshold V"
+            )
+    elif classes and not lossy:
+        polyp = near == 0
+    elif classes and (polyp & far).any() and not are_edges(mask, *[polyp & far] * 2, unit):
         raise InputError(
-            f"{file}: mask is not two-valued, it has {values}; store 0 and 255, or name the polyp's"
-            " value: --mask-value V, or R,G,B"
+            f"{file}: mask has {list_values(mask, lossy)}, and its format may change values: which"
+            " are those of --mask-value cannot be told; name others too, or store PNG"
         )
-    return cv2.threshold(levels, HALF - 1, 255, cv2.THRESH_BINARY)[1]
+    if tell and odd.any() and not classes:
+        tell("grey", float(odd.mean()))
+    return 255 * polyp.astype(np.uint8)
+
+
+def distance_to(values, mask):
+    """Return how far each pixel of a mask is from the nearest value, (height, width) like the mask.
+
+    values: tuples of three, all alike for a grey mask. The distance of colours is the largest of
+    their channels'. Without values, all is as far as can be.
+    """
+    nearest = np.full(mask.shape[:2], np.iinfo(mask.dtype).max, mask.dtype)
+    for value in values:
+        distance = cv2.absdiff(mask, (*map(float, value), 0.0))
+        nearest = np.minimum(nearest, distance if mask.ndim == 2 else distance.max(axis=2))
+    return nearest
+
+
+def are_edges(mask, odd, far, unit):
+    """Tell whether the odd pixels of a mask are grey edges and noise, and no class of their own.
+
+    odd, far: (height, width) bool: the pixels that are not, or not nearly, of an expected value;
+    unit: 257 for a mask whose white is 65535, or 1. A class is flat: it holds areas of one value,
+    or of nearly one after JPEG; or it is thin, and then of few values. Edges are neither. Masks of
+    polyps that were blurred by 3 to 31 pixels, resized or stored as JPEG of quality 50 are flat in
+    at most 8 % of the odd, and nearly flat in 12 % of the far pixels; classes are mostly flat.
+    """
+    values = mask[odd]
+    values = np.unique(values[:: max(1, len(values) // 10_000)], axis=0)
+    spread = cv2.dilate(mask, np.ones((3, 3))) - cv2.erode(mask, np.ones((3, 3)))
+    spread = spread if mask.ndim == 2 else spread.max(axis=2)
+    flat, nearly_flat = (spread == 0) & odd, (spread <= 8 * unit) & far
+    return not (
+        (len(values) <= 4 and odd.mean() > SPECKS)
+        or far.mean() > 1 / 2
+        or flat.sum() > odd.sum() / 2
+        or nearly_flat.sum() > max(9, far.sum() / 8)
+    )
 
 
 def border_fraction(mask):

@@ -1,13 +1,19 @@
-"""Where pairs of a picture and its mask come from: an archive or two folders."""
+"""Where pairs of a picture and its mask come from: an archive or folders.
+
+The way of a file: `list_folder` or `list_archive` find it; `by_folder_names`, or the folders that
+the user names, tell whether it is a picture or a mask; `pair_files` of pairing.py finds its partner
+by its name and its path below that folder; `decode_pair` of pictures.py reads both.
+"""
 
 import argparse
 import io
+import math
+import os
 import re
-import shlex
 import stat
-import unicodedata
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.command import InputError, hold_back_stderr, in_all
+from utils.data.pairing import common_start, group_by_folder, pair_files
 from utils.data.pictures import (
     PLAIN,
     MaskConvention,
@@ -30,6 +37,13 @@ from utils.files import file_sha256, reading
 
 MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
 MAX_DIRECTORY = 20_000_000  # bytes of an archive's list of its files: some 200,000 of them
+OTHER_ARCHIVES = (b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # how they begin
+
+# Names of the folders that data sets are published with, in lower case, all but letters a space
+PICTURE_FOLDER = re.compile(r"(images?|imgs?|originals?|frames?|pictures?|bbdd)\b")
+MASK_FOLDER = re.compile(
+    r"(masks?|gt|ground ?truths?|gtpolyp|labels?|annotations?|segmentations?)\b"
+)
 
 
 class Source(NamedTuple):
@@ -37,8 +51,9 @@ class Source(NamedTuple):
 
     `decode(name)` returns a picture, (height, width, 3) uint8 RGB, and its mask, (height, width)
     uint8 of 0 and 255. `read(name)` returns the path and the bytes of the picture's file and of the
-    mask's, where there are files. convention: the masks'. archive_sha256: hex digits, where the
-    source is an archive.
+    masks', where there are files. convention: the masks'. archive_sha256: hex digits, where the
+    source is an archive. groups: (n,) int, the same for pictures of a scene, where folders tell.
+    notes() returns lines on what was done for the user; of masks, as far as they were decoded.
     """
 
     label: str
@@ -47,6 +62,21 @@ class Source(NamedTuple):
     read: Callable | None = None
     convention: MaskConvention = PLAIN
     archive_sha256: str | None = None
+    groups: np.ndarray | None = None
+    notes: Callable = list
+
+
+class Listing(NamedTuple):
+    """The files of a folder or an archive, wherever they lie in it, hidden ones left out.
+
+    files: for each path, native or the archive's, the parts of its path below the top, a tuple.
+    read(path) returns its bytes; check(path) raises InputError if they cannot be read.
+    """
+
+    label: str
+    files: dict
+    read: Callable
+    check: Callable
 
 
 class ArchiveFile(io.FileIO):
@@ -79,47 +109,74 @@ def watch_decoders(source, names):
         damaged = tells_damage(held_back())
     if damaged:
         read = (file for name in names for file in source.read(name))
-        files = damaged_files(read, 2 * len(names))
+        files = damaged_files(read, math.inf)
         raise InputError(
             f"{files[0]}: a damaged JPEG, only a part of it is there; replace or remove it"
             + in_all(len(files))
         )
 
 
-def archive_source(path, convention=PLAIN):
-    """Return the pairs of a zip that holds .../images/NAME.* and .../masks/NAME.*.
+# Listing files
 
-    convention: the masks'. Nothing is unpacked but in memory, file by file, so it matters not where
-    a name points to. Raises InputError if it is not a readable zip of that layout.
+
+def list_folder(folder, without=None):
+    """Return the Listing of a folder, but for one in it; raises InputError if it cannot be read.
+
+    Links are followed, but not back to what was listed before.
+    """
+
+    def refuse(error):
+        raise InputError(f"{error.filename}: {error.strerror}; name a folder of pictures")
+
+    files, seen = {}, {os.path.realpath(without) if without else None}
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        for path in (Path(place, name) for name in names if not is_hidden(name)):
+            if path.is_file():
+                files[path] = path.relative_to(folder).parts
+    return Listing(str(Path(folder)), files, read_bytes, lambda _: None)
+
+
+def list_archive(path):
+    """Return the Listing of a zip. Raises InputError if it is damaged, or another archive.
+
+    Nothing is unpacked but in memory, file by file, so it matters not where a name points to.
     """
     with reading(path, "name a whole zip file, or fetch it again"):
+        with open(path, "rb") as file:
+            beginning = file.read(265)
+        if beginning.startswith(OTHER_ARCHIVES) or beginning[257:262] == b"ustar":
+            raise InputError(f"{path}: is no zip; unpack it, and name its folder with --archive")
         archive = zipfile.ZipFile(ArchiveFile(path))
-    members, files = {}, {"images": [], "masks": []}
+    members = {}
     for member in archive.infolist():
         file = PurePosixPath(member.filename)
-        kind = file.parent.name
-        if kind in files and is_picture(file.name):
-            check_member(member, f"{path}: {file}")
-            if file in members:
-                raise InputError(f"{path}: {file} stands there twice; zip the folders again")
-            members[file] = member
-            files[kind].append(file)
-    for kind, found in files.items():
-        if not found:
-            raise InputError(
-                f"{path}: has no folder {kind}/ with pictures; it takes .../images/ and .../masks/"
-            )
+        if not (member.is_dir() or any(map(is_hidden, file.parts))):
+            members.setdefault(file, []).append(member)
+
+    def check(file):
+        if len(members[file]) > 1:
+            raise InputError(f"{path}: {file} stands there twice; zip the folders again")
+        check_member(members[file][0], f"{path}: {file}")
 
     def read(file):
         try:
-            with archive.open(members[file]) as opened:
+            with archive.open(members[file][0]) as opened:
                 pieces = iter(lambda: opened.read(1 << 20), b"")
                 return b"".join(pieces)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: {file} is damaged ({error}); download it again") from error
 
-    source = paired_source(Path(path).name, files["images"], files["masks"], read, convention)
-    return source._replace(archive_sha256=file_sha256(path))
+    return Listing(Path(path).name, {file: file.parts for file in members}, read, check)
+
+
+def is_hidden(name):
+    """Tell whether the system, or a program, keeps a file or folder of this name for itself."""
+    return (name.startswith(".") and name != "..") or name in ("__MACOSX", "Thumbs.db")
 
 
 def check_member(member, file):
@@ -136,82 +193,172 @@ def check_member(member, file):
         raise InputError(f"{file} is not packed by Deflate; zip the folders again")
 
 
-def folder_source(images, masks, convention=PLAIN):
-    """Return the pairs of two folders, which may be the same one, a picture and a mask each.
+# Which files are pictures, and which masks
 
-    convention: the masks'. Raises InputError if a folder is missing or holds no picture, and for
-    one folder without a suffix that tells masks from pictures.
+
+def archive_source(path, convention=PLAIN):
+    """Return the pairs of a zip, or of a folder as it was unpacked from one.
+
+    convention: the masks'. Folders in it, such as .../images/ and .../masks/, tell by their names
+    which files are pictures and which are masks. Raises InputError if none do, if it cannot be
+    read, and as `pair_files` does.
     """
-    files = []
+    is_folder = os.path.isdir(path)
+    listing = list_folder(path) if is_folder else list_archive(path)
+    sides, others = by_folder_names(listing)
+    left = Counter(str(file.parent) for file in others if is_picture(file.name)).most_common()
+    for kind, side in zip(("images", "masks"), sides, strict=True):
+        if not any(is_picture(file.name) for file in side):
+            held = ", ".join(f"{folder} ({count:,})" for folder, count in left[:4])
+            way_out = "name two folders with --images and --masks"
+            raise InputError(
+                f"{path}: has no folder {kind}/ with pictures, nor one of a like name"
+                + (f"; other folders with pictures: {held}" if held else "")
+                + (f"; {way_out}" if is_folder else f"; unpack it, and {way_out}")
+                + polygons_in(listing, side)
+            )
+    notes = []
+    if left:
+        notes.append(
+            f"{listing.label}: pictures in other folders than those for images and masks are left"
+            f" out, {sum(count for _, count in left):,} in all, most of them in {left[0][0]}"
+        )
+    source = paired_source(listing, *sides, convention, notes)
+    return source if is_folder else source._replace(archive_sha256=file_sha256(path))
+
+
+def by_folder_names(listing):
+    """Return the pictures and the masks of a Listing as its folders are named, and other files.
+
+    Pictures and masks are dictionaries of the place of each file, as `pair_files` takes them: its
+    path without that folder, and without what is above all such folders.
+    """
+    sides, others = ({}, {}), []
+    for file, parts in listing.files.items():
+        for at in reversed(range(len(parts) - 1)):
+            name = re.sub("[^a-z]+", " ", parts[at].lower()).strip()
+            kinds = [kind.match(name) for kind in (PICTURE_FOLDER, MASK_FOLDER)]
+            if any(kinds):
+                sides[0 if kinds[0] else 1][file] = parts[:at], parts[at + 1 :]
+                break
+        else:
+            others.append(file)
+    found = []
+    for side in sides:
+        tops = (above for file, (above, _) in side.items() if is_picture(file.name))
+        common = common_start(*tops)
+        found.append({file: (*above[common:], *below) for file, (above, below) in side.items()})
+    return found, others
+
+
+def folder_source(images, masks, convention=PLAIN):
+    """Return the pairs of two folders, which may be the same one, or lie in each other.
+
+    convention: the masks'. Raises InputError if a folder is missing or holds no picture, for one
+    folder without a rule that tells masks from pictures, and as `pair_files` does.
+    """
     same = Path(images).resolve() == Path(masks).resolve()
-    if same and not convention.suffix:
+    listings = [list_folder(images, None if same else masks)]
+    listings.append(listings[0] if same else list_folder(masks, images))
+    for listing in listings:
+        polygons = polygons_in(listing, listing.files)
+        if not any(is_picture(file.name) for file in listing.files):
+            raise InputError(f"{listing.label}: holds no picture of a known format{polygons}")
+    if same and convention.names == PLAIN.names:
         raise InputError(
             f"{images}: is the folder of pictures and of masks; if a_mask.png is the mask of a.jpg,"
-            " add --mask-suffix _mask"
+            f" add --mask-suffix _mask; if folders in it part them, use --archive{polygons}"
         )
-    for folder in (images,) if same else (images, masks):
-        try:
-            entries = sorted(Path(folder).iterdir())
-            entries = [entry for entry in entries if is_picture(entry.name) and entry.is_file()]
-        except OSError as error:
-            raise InputError(f"{folder}: {error.strerror}; name a folder of pictures") from error
-        if not entries:
-            raise InputError(f"{folder}: holds no picture of a known format")
-        files.append(entries)
     label = f"{Path(images)} and {Path(masks)}"
-    return paired_source(label, files[0], files[-1], read_bytes, convention)
+    sides = (listing.files for listing in listings)
+    return paired_source(listings[0]._replace(label=label), *sides, convention)
 
 
-def paired_source(label, images, masks, read, convention=PLAIN):
-    """Match pictures and masks by file stem; `read(file)` returns the bytes of either.
+def polygons_in(listing, files):
+    """Return the end of a line that refuses a folder, if it holds polygons instead of masks."""
+    tables = sorted(file for file in files if file.suffix.lower() == ".json")
+    data = listing.read(tables[0]) if tables else b""
+    for tool, word in (("LabelMe", b'"shapes"'), ("COCO", b'"annotations"'), ("VIA", b'"regions"')):
+        if word in data:
+            return (
+                f"; {tables[0]} holds polygons of {tool}: draw masks from them first, docs/data.md"
+                " has the lines"
+            )
+    return ""
 
-    images, masks: their paths, of the kind that they come from, native ones or those of an archive.
-    convention: the masks'; where it has a suffix, files without it are no masks, and those that
-    are masks no pictures. Raises InputError for a doubled stem, for a missing or an extra partner,
-    for a name with a line break or the like, and for no pair at all.
+
+def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
+    """Return the Source of the pairs among files of a Listing, of which some need not be pictures.
+
+    pictures, masks: a dictionary each, of the files' paths without extensions below the folders of
+    pictures and of masks, as tuples. notes: what was done for the user until now. Raises InputError
+    as `pair_files` does, and for a file that cannot be read.
     """
-    suffix = convention.suffix
-    masks = [file for file in masks if file.stem.endswith(suffix)]
-    if suffix:
-        images = sorted(set(images) - set(masks))
-    stems = []
-    for files, ending in ((images, ""), (masks, suffix)):
-        by_stem = {}
-        for file in files:
-            stem = file.stem.removesuffix(ending)
-            if any(unicodedata.category(character) in ("Cc", "Cs") for character in stem):
-                raise InputError(f"{file}: has a character in its name that is no text; rename it")
-            if stem in by_stem:
-                raise InputError(f"{file}: same name as {by_stem[stem]}; remove one of them")
-            by_stem[stem] = file
-        stems.append(by_stem)
-    images, masks = stems
-    for this, that, problem in (
-        (images, masks, "has no mask"),
-        (masks, images, "has no picture"),
-    ):
-        alone = sorted(this.keys() - that.keys())
-        if alone:
-            others = in_all(len(alone))
-            longer = sorted(stem for stem in that.keys() - this if stem.startswith(alone[0]))
-            way_out = ""
-            if this is images and longer:
-                whole_suffix = longer[0].removeprefix(alone[0]) + suffix
-                flag = shlex.join(["--mask-suffix", whole_suffix])
-                way_out = f"; if {that[longer[0]].name} is it, add {flag}"
-            name = f"same name and {suffix!r}" if suffix else "same name"
-            raise InputError(f"{this[alone[0]]}: {problem} of the {name}{others}{way_out}")
-    if not images:
-        raise InputError(f"{label}: holds no pairs")
+    label, notes, keys = listing.label, list(notes), []
+    for side in (pictures, masks):
+        found = {file: parts for file, parts in side.items() if is_picture(file.name)}
+        for file in found:
+            listing.check(file)
+        keys.append({file: "/".join((*parts[:-1], file.stem)) for file, parts in found.items()})
+    if odd := sorted(str(file) for file in {*pictures, *masks} - keys[0].keys() - keys[1].keys()):
+        notes.append(
+            f"{label}: files that are no pictures are left out: {odd[0]}{in_all(len(odd))}"
+        )
+    pairs = pair_files(label, *keys, convention)
+    names, told = sorted(pairs), {"grey": {}, "stretched": {}}
+    groups, lines = group_by_folder(names)
+    notes += [f"{label}: {line}" for line in lines]
+    if several := sum(len(files) > 2 for files in pairs.values()):
+        notes.append(f"{label}: several masks were united for {several:,} of the pictures")
 
     def read_pair(name):
-        return [(file, read(file)) for file in (images[name], masks[name])]
+        return [(file, listing.read(file)) for file in pairs[name]]
 
     def decode(name):
-        files, data = zip(*read_pair(name), strict=True)
-        return decode_pair(*data, *files, convention)
+        def tell(what, amount):
+            told[what][name] = amount
 
-    return Source(label, sorted(images), decode, read_pair, convention)
+        (file, data), *others = read_pair(name)
+        decoded = [
+            decode_pair(data, other[1], file, other[0], convention, tell) for other in others
+        ]
+        picture, mask = decoded[0]
+        for _, other in decoded[1:]:
+            if other.shape != mask.shape:
+                raise InputError(f"{file}: its masks are turned differently; save all unturned")
+            mask = np.maximum(mask, other)
+        return picture, mask
+
+    def all_notes():
+        return notes + [f"{label}: {line}" for line in decoding_notes(told, len(names))]
+
+    return Source(label, names, decode, read_pair, convention, None, groups, all_notes)
+
+
+def decoding_notes(told, count):
+    """Return lines on masks that were not taken as they are.
+
+    told: for "grey" and "stretched", as `decode_pair` tells, the amount by the name of the pair;
+    count: of all pairs.
+    """
+    lines = []
+    for what, words in (
+        (
+            "grey",
+            "are grey in places: on average {mean:.2%} of their pixels count as the value that"
+            " is nearest, or by default from half on as polyp",
+        ),
+        ("stretched", "were stretched to the shape of their pictures, by {mean:.2%} on average"),
+    ):
+        amounts = sorted((amount, name) for name, amount in told[what].items())
+        if amounts:
+            mean = sum(amount for amount, _ in amounts) / len(amounts)
+            most, name = amounts[-1]
+            lines.append(
+                f"{len(amounts):,} of {count:,} masks {words.format(mean=mean)}; most {name},"
+                f" {most:.2%}"
+            )
+    return lines
 
 
 def mask_doubts(source, fractions, borders):
@@ -222,8 +369,8 @@ def mask_doubts(source, fractions, borders):
     """
     fractions, borders = np.asarray(fractions), np.asarray(borders)
     if not fractions.any():
-        value = source.convention.value
-        what = "a polyp" if value is None else f"the value {value}, that of --mask-value"
+        values = " or ".join(map(str, source.convention.values))
+        what = f"the value {values}, that of --mask-value" if values else "a polyp"
         raise InputError(f"{source.label}: no mask shows {what}; are these the right masks?")
     lines = []
     if fractions.mean() > MOST_COVERED:
@@ -249,22 +396,45 @@ def mask_doubts(source, fractions, borders):
 def add_mask_arguments(parser):
     """Give an argparse parser the flags of a MaskConvention."""
     group = parser.add_argument_group(
-        "masks that are not 0 and 255, of the pictures' names and size"
+        "masks that are not 0 and 255, of the pictures' names and size; see docs/data.md"
     )
     group.add_argument(
-        "--mask-suffix", metavar="TEXT", default="", help="_mask where a_mask.png is that of a.jpg"
+        "--mask-suffix",
+        metavar="TEXT",
+        dest="mask_names",
+        type=lambda text: f"NAME=NAME{text}",
+        help="_mask where a_mask.png is that of a.jpg",
+    )
+    group.add_argument(
+        "--mask-names",
+        metavar="RULE",
+        type=name_rule,
+        help="NAME_image=NAME_mask, say, or NAME=pNAME: how a picture's and its mask's are made",
     )
     group.add_argument(
         "--mask-value",
         metavar="V",
+        nargs="+",
         type=grey_or_colour,
-        help="the value that is polyp, such as 38, or its colour, such as 255,0,0",
+        help="what is polyp, all else is not: values, such as 38, colours, such as 255,0,0, or"
+        " numbers of the palette",
     )
     group.add_argument(
-        "--mask-inverted", action="store_true", help="that value, or white, is what is not polyp"
+        "--mask-threshold", metavar="V", type=grey, help="the grey value from which on it is polyp"
     )
     group.add_argument(
-        "--mask-resize", action="store_true", help="bring smaller and larger ones to the picture's"
+        "--mask-inverted", action="store_true", help="that, or white, is what is not polyp"
+    )
+    group.add_argument(
+        "--mask-resize",
+        nargs="?",
+        choices=("stretch",),
+        const=True,
+        default=False,
+        help="bring masks of another size to the picture's; without stretch, of its shape alone",
+    )
+    group.add_argument(
+        "--mask-unite", action="store_true", help="a_mask_1.png, a_mask_2.png are masks of a.jpg"
     )
 
 
@@ -274,6 +444,25 @@ def check_mask_arguments(parser, arguments):
         parser.error("--images and --masks go together")
     if mask_convention(arguments) != PLAIN and not (arguments.images or arguments.archive):
         parser.error("--mask-... is for masks of your own: add --images and --masks, or --archive")
+    if arguments.mask_value and arguments.mask_threshold is not None:
+        parser.error("--mask-value and --mask-threshold do not go together")
+
+
+def name_rule(text):
+    """Return a rule for names, see `affixes`; an argparse type."""
+    if not re.fullmatch("[^=/]*NAME[^=/]*=[^=/]*NAME[^=/]*", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no rule such as NAME_image=NAME_mask, with NAME for what both share"
+        )
+    return text
+
+
+def grey(text):
+    """Return "V" as a number, 0 to 65535; an argparse type."""
+    value = grey_or_colour(text)
+    if isinstance(value, tuple):
+        raise argparse.ArgumentTypeError(f"{text!r} is a colour; name a value from 0 to 65535")
+    return value
 
 
 def grey_or_colour(text):
@@ -293,8 +482,10 @@ def grey_or_colour(text):
 def mask_convention(arguments):
     """Return the MaskConvention of the flags that `add_mask_arguments` has added."""
     return MaskConvention(
-        arguments.mask_suffix,
-        arguments.mask_value,
+        arguments.mask_names or PLAIN.names,
+        tuple(arguments.mask_value or ()),
+        arguments.mask_threshold,
         arguments.mask_inverted,
         arguments.mask_resize,
+        arguments.mask_unite,
     )

@@ -1,0 +1,200 @@
+"""Which mask belongs to which picture: by their names, and by the folders that they lie in."""
+
+import itertools
+import re
+import shlex
+import unicodedata
+from collections import Counter
+
+import numpy as np
+
+from utils.command import InputError, in_all
+from utils.data.pictures import PLAIN
+
+MIN_FOLDERS = 5  # of so many folders each is a scene: a split into folds needs as many
+SPLIT_FOLDER = re.compile(r"train|test|val|seen$|unseen$", re.IGNORECASE)  # parts of a data set
+
+
+def pair_files(label, pictures, masks, convention=PLAIN):
+    """Return a dictionary: for each name the file of the picture and those of its masks, a list.
+
+    pictures, masks: a dictionary each, of paths below the folders, without extensions, by file.
+    Where both hold a file, those that can be masks are no pictures. Names are compared in Unicode's
+    form NFC, and without letter case unless that would make two alike. Raises InputError for a
+    doubled name, for a file without a partner, for a name with a line break or the like, and for no
+    pair at all.
+    """
+    picture_affix, mask_affix = affixes(convention.names)
+    for file, key in (pictures | masks).items():
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in key):
+            raise InputError(f"{file}: has a character in its name that is no text; rename it")
+    both = pictures.keys() & masks.keys()
+    of_masks = {f for f in both if names_in_mask(masks[f], mask_affix, convention.unite)}
+    masks = {file: key for file, key in masks.items() if file not in both - of_masks}
+    sides = [{f: key for f, key in pictures.items() if f not in of_masks}, masks]
+    sides = [{f: unicodedata.normalize("NFC", key) for f, key in side.items()} for side in sides]
+    distinct = all(len({k.casefold() for k in s.values()}) == len({*s.values()}) for s in sides)
+    fold = str.casefold if distinct else str
+    pictures, masks = sides
+    pairs, name_of, alone = {}, {}, []
+    for file, key in pictures.items():
+        name = name_in(key, picture_affix)
+        if fold(name or "") in pairs:
+            raise InputError(f"{file}: same name as {pairs[fold(name)][0]}; remove one of them")
+        if name:
+            pairs[fold(name)], name_of[fold(name)] = [file], name
+        else:
+            alone.append(file)
+    left = []
+    for file, key in masks.items():
+        names = map(fold, names_in_mask(key, mask_affix, convention.unite))
+        name = next((name for name in names if name in pairs), None)
+        if name is None:
+            left.append(file)
+        elif len(pairs[name]) > 1 and not convention.unite:
+            raise InputError(f"{file}: same name as {pairs[name][1]}; remove one of them")
+        else:
+            pairs[name].append(file)
+    alone += [files[0] for files in pairs.values() if len(files) == 1]
+    if alone or left:
+        raise unpaired(pictures, masks, sorted(alone), sorted(left), convention)
+    if not pairs:
+        raise InputError(f"{label}: holds no pairs")
+    return {name_of[name]: files for name, files in pairs.items()}
+
+
+def affixes(rule):
+    """Return what stands before and after NAME in the two halves of a rule PICTURE=MASK."""
+    return [half.partition("NAME")[::2] for half in rule.partition("=")[::2]]
+
+
+def name_in(key, affix):
+    """Return the name in a path without extension, its folders before it; None if it has none.
+
+    affix: what stands before and after the name in the last part of the path.
+    """
+    folder, slash, stem = key.rpartition("/")
+    before, after = affix
+    if stem.startswith(before) and stem.endswith(after) and len(stem) > len(before + after):
+        return folder + slash + stem[len(before) : len(stem) - len(after)]
+    return None
+
+
+def names_in_mask(key, affix, unite):
+    """Return the names of the pictures that a mask may belong to, the likeliest first.
+
+    key, affix: as in `name_in`. With `unite` a number or any more may follow, as in a_mask_1 or
+    a_mask2, and a folder may be named as the picture.
+    """
+    more = re.finditer(r"(?=[\W_])|(?<!\d)(?=\d+$)", key) if unite else ()
+    ends = [len(key), *sorted((found.start() for found in more), reverse=True)]
+    return [name for at in ends if (name := name_in(key[:at], affix))]
+
+
+def unpaired(pictures, masks, alone, left, convention):
+    """Return the InputError for the files without a partner, pictures `alone`, and masks `left`.
+
+    pictures, masks: the paths of all by file, see `pair_files`. It names a file of each, and the
+    flag that would give them a partner, if there is one.
+    """
+    suffix = convention.names.removeprefix("NAME=NAME")
+    wanted = f"name by {suffix}" if suffix == convention.names else f"same name and {suffix!r}"
+    wanted = wanted if suffix else "same name"
+    these, missing = (alone, "mask") if alone else (left, "picture")
+    line = f"{these[0]}: has no {missing} of the {wanted}{in_all(len(these))}"
+    picture_affix, mask_affix = affixes(convention.names)
+    of_name = {name_in(key, picture_affix): file for file, key in pictures.items()}
+    odd = left[0] if left else alone[0]
+    for name in names_in_mask({**pictures, **masks}[odd], mask_affix, True):
+        if name in of_name and of_name[name] not in alone and not convention.unite:
+            return InputError(
+                f"{odd}: has no {'picture' if left else 'mask'} of the {wanted}"
+                f"{in_all(len(left or alone))}; if it is one of several masks of {of_name[name]},"
+                " add --mask-unite"
+            )
+    rule = best_rule(pictures, masks, alone, left)
+    if rule and paired_by(rule, pictures, masks) > paired_by(convention.names, pictures, masks):
+        first, affix = name_in(pictures[alone[0]], affixes(rule)[0]), affixes(rule)[1]
+        mask = next((file for file in left if name_in(masks[file], affix) == first), left[0])
+        suffix = rule.removeprefix("NAME=NAME")
+        flag = ["--mask-names", rule] if suffix == rule else ["--mask-suffix", suffix]
+        name = getattr(mask, "name", mask)
+        return InputError(f"{line}; if {name} is it, add {shlex.join(flag)}")
+    return InputError(line + (f"; {left[0]} has no picture" if alone and left else ""))
+
+
+def paired_by(rule, pictures, masks):
+    """Return how many pictures have a mask by a rule, see `affixes`."""
+    sides = zip((pictures, masks), affixes(rule), strict=True)
+    names = [{name_in(key, affix) for key in side.values()} - {None} for side, affix in sides]
+    return len(names[0] & names[1])
+
+
+def best_rule(pictures, masks, alone, left):
+    """Return the rule, see `affixes`, that gives most of all pictures a mask; None without any.
+
+    The rules tried are what the first names of those without a partner have in common.
+    """
+    rules = Counter()
+    for file in alone[:20]:
+        stem = pictures[file].rpartition("/")[2]
+        for other in left[:2000]:
+            rules.update(rules_between(stem, masks[other].rpartition("/")[2]))
+    likely = [rule for rule, _ in rules.most_common(100)]
+    return max(likely, key=lambda rule: paired_by(rule, pictures, masks), default=None)
+
+
+def rules_between(picture, mask):
+    """Return a set of the rules, see `affixes`, by which a mask belongs to a picture; their stems.
+
+    One is the other with more around it, or they begin or end alike, up to a sign between words.
+    """
+    if picture in mask:
+        before, _, after = mask.partition(picture)
+        last_before, _, last_after = mask.rpartition(picture)
+        return {f"NAME={before}NAME{after}", f"NAME={last_before}NAME{last_after}"}
+    if mask in picture:
+        before, _, after = picture.partition(mask)
+        return {f"{before}NAME{after}=NAME"}
+    rules = set()
+    start, end = common_start(picture, mask), common_start(picture[::-1], mask[::-1])
+    word_end = r"[\W_]+[^\W_]*$"
+    start = len(re.sub(word_end, "", picture[:start]))
+    end = len(re.sub(word_end, "", picture[::-1][:end]))
+    if start:
+        rules.add(f"NAME{picture[start:]}=NAME{mask[start:]}")
+    if end:
+        rules.add(f"{picture[:-end]}NAME={mask[:-end]}NAME")
+    return rules
+
+
+def common_start(*sequences):
+    """Return how many of their first items sequences have in common."""
+    alike = (len(set(items)) == 1 for items in zip(*sequences, strict=False))
+    return sum(itertools.takewhile(bool, alike))
+
+
+def group_by_folder(names):
+    """Return (n,) int, the same for pictures of one folder, and lines on what was decided.
+
+    names: with the folders in which the pictures lie. None instead, if these are no scenes: too few
+    of them, or not around all pictures, or no more than parts of a data set, such as train/.
+    """
+    folders = [name.split("/")[:-1] for name in names]
+    splits = sorted({part for parts in folders for part in parts if SPLIT_FOLDER.match(part)})
+    scenes = ["/".join(part for part in parts if part not in splits) for parts in folders]
+    groups, lines = np.unique(scenes, return_inverse=True)[1], []
+    if len(splits) > 1:
+        lines.append(
+            f"{', '.join(splits)} are taken together and split anew; to keep them apart, prepare"
+            " one alone, or name a split with --splits"
+        )
+    if all(scenes) and len(set(scenes)) >= MIN_FOLDERS:
+        lines.append(
+            f"each of {len(set(scenes)):,} folders is taken as a scene, which no split parts;"
+            " --regroup looks for scenes in the pictures instead"
+        )
+        return groups, lines
+    if any(scenes):
+        lines.append("folders are too few, or not around all pictures, to be taken as scenes")
+    return None, lines
