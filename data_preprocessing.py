@@ -134,7 +134,7 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         text = json.dumps(summary, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
         save_preview(folder, source.names, fractions)
-    return summary
+    return json.loads(text)
 
 
 def check_computed_fold(fold):

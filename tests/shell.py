@@ -93,8 +93,8 @@ def read_picture(path):
 def zip_folders(folders, path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for folder in folders:
-            for file in folder.iterdir():
-                archive.write(file, f"top/{folder.name}/{file.name}")
+            for file in folder.rglob("*"):
+                archive.write(file, f"top/{folder.name}/{file.relative_to(folder).as_posix()}")
     return path
 
 

@@ -12,7 +12,10 @@ from utils.command import InputError, in_all
 from utils.data.pictures import PLAIN
 
 MIN_FOLDERS = 5  # of so many folders each is a scene: a split into folds needs as many
-SPLIT_FOLDER = re.compile(r"train|test|val|seen$|unseen$", re.IGNORECASE)  # parts of a data set
+# Parts of a data set: train, validation, TestEasyDataset
+SPLIT_FOLDER = re.compile(
+    r"(train(ing)?|test(ing)?|val(id(ation)?)?)[ _-]?(easy|hard)?(data)?(set)?|(un)?seen", re.I
+)
 
 
 def pair_files(label, pictures, masks, convention=PLAIN):
@@ -175,26 +178,18 @@ def common_start(*sequences):
 
 
 def group_by_folder(names):
-    """Return (n,) int, the same for pictures of one folder, and lines on what was decided.
+    """Return (n,) int, the same for pictures of one folder, and a line on whether these are scenes.
 
-    names: with the folders in which the pictures lie. None instead, if these are no scenes: too few
-    of them, or not around all pictures, or no more than parts of a data set, such as train/.
+    names: with the folders in which the pictures lie. None instead of the first if folders are no
+    scenes: too few of them, or not around all pictures; and of the line if there are no folders.
+    Parts of a data set, such as train/, are no scenes either.
     """
     folders = [name.split("/")[:-1] for name in names]
-    splits = sorted({part for parts in folders for part in parts if SPLIT_FOLDER.match(part)})
-    scenes = ["/".join(part for part in parts if part not in splits) for parts in folders]
-    groups, lines = np.unique(scenes, return_inverse=True)[1], []
-    if len(splits) > 1:
-        lines.append(
-            f"{', '.join(splits)} are taken together and split anew; to keep them apart, prepare"
-            " one alone, or name a split with --splits"
-        )
+    scenes = ["/".join(f for f in parts if not SPLIT_FOLDER.fullmatch(f)) for parts in folders]
     if all(scenes) and len(set(scenes)) >= MIN_FOLDERS:
-        lines.append(
-            f"each of {len(set(scenes)):,} folders is taken as a scene, which no split parts;"
-            " --regroup looks for scenes in the pictures instead"
+        return np.unique(scenes, return_inverse=True)[1], (
+            f"each of {len(set(scenes)):,} folders counts as a scene, which no split parts, unless"
+            " --splits or --regroup is given"
         )
-        return groups, lines
-    if any(scenes):
-        lines.append("folders are too few, or not around all pictures, to be taken as scenes")
-    return None, lines
+    line = "its folders are too few, or not around all pictures, to count as scenes"
+    return None, line if any(scenes) else None

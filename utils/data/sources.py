@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.command import InputError, hold_back_stderr, in_all
-from utils.data.pairing import common_start, group_by_folder, pair_files
+from utils.data.pairing import SPLIT_FOLDER, common_start, group_by_folder, pair_files
 from utils.data.pictures import (
     PLAIN,
     MaskConvention,
@@ -306,8 +306,12 @@ def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
         )
     pairs = pair_files(label, *keys, convention)
     names, told = sorted(pairs), {"grey": {}, "stretched": {}}
-    groups, lines = group_by_folder(names)
-    notes += [f"{label}: {line}" for line in lines]
+    groups, line = group_by_folder(names)
+    notes += [f"{label}: {line}"] if line else []
+    splits = {part for name in names for part in name.split("/") if SPLIT_FOLDER.fullmatch(part)}
+    if len(splits) > 1:
+        splits = ", ".join(sorted(splits))
+        notes.append(f"{label}: takes {splits} together; prepare one alone to keep them apart")
     if several := sum(len(files) > 2 for files in pairs.values()):
         notes.append(f"{label}: several masks were united for {several:,} of the pictures")
 
@@ -330,34 +334,29 @@ def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
         return picture, mask
 
     def all_notes():
-        return notes + [f"{label}: {line}" for line in decoding_notes(told, len(names))]
+        return notes + [f"{label}: {line}" for line in decoding_notes(told, len(names), convention)]
 
     return Source(label, names, decode, read_pair, convention, None, groups, all_notes)
 
 
-def decoding_notes(told, count):
+def decoding_notes(told, count, convention):
     """Return lines on masks that were not taken as they are.
 
     told: for "grey" and "stretched", as `decode_pair` tells, the amount by the name of the pair;
     count: of all pairs.
     """
+    nearest = "as the nearest value" if convention.values else "as polyp from half of white on"
+    words = {
+        "grey": f"have pixels between their values, {{}} on average, which count {nearest}",
+        "stretched": "were stretched to the shape of their pictures, by {} on average",
+    }
     lines = []
-    for what, words in (
-        (
-            "grey",
-            "are grey in places: on average {mean:.2%} of their pixels count as the value that"
-            " is nearest, or by default from half on as polyp",
-        ),
-        ("stretched", "were stretched to the shape of their pictures, by {mean:.2%} on average"),
-    ):
-        amounts = sorted((amount, name) for name, amount in told[what].items())
+    for what, amounts in told.items():
         if amounts:
-            mean = sum(amount for amount, _ in amounts) / len(amounts)
-            most, name = amounts[-1]
-            lines.append(
-                f"{len(amounts):,} of {count:,} masks {words.format(mean=mean)}; most {name},"
-                f" {most:.2%}"
-            )
+            most, name = max((amount, name) for name, amount in amounts.items())
+            mean = sum(sorted(amounts.values())) / len(amounts)
+            line = f"{len(amounts):,} of {count:,} masks {words[what].format(f'{mean:.2%}')}"
+            lines.append(f"{line}; most of all {name}, {most:.2%}")
     return lines
 
 

@@ -285,7 +285,8 @@ class SourcePictures:
 
         def work(name):
             picture, mask = self.pairs_of_source.decode(name)
-            return *reduce_pair(picture, mask, size), sift_features(picture), mask
+            found = sift_features(picture) if self.pairs_of_source.groups is None else None
+            return *reduce_pair(picture, mask, size), found, mask
 
         self.features, self.fractions, self.borders = [], [], []
         for read in read_pairs(self.pairs_of_source, self.names, work, count):
@@ -303,7 +304,8 @@ class SourcePictures:
 
     def scenes(self):
         """Return the scene of each picture, (n,) int, once all batches have been read."""
-        return group_scenes(self.features)
+        groups = self.pairs_of_source.groups
+        return group_scenes(self.features) if groups is None else groups
 
     def splits(self):
         """Return an empty split for each picture, n str."""
@@ -319,6 +321,7 @@ class SourcePictures:
         read. Raises InputError if no mask shows a polyp.
         """
         lines = mask_doubts(self.pairs_of_source, self.fractions, self.borders)
+        lines += self.pairs_of_source.notes()
         for folder, config in configs.items():
             seen = [config["settings"], *ancestors(config["settings"])]
             if self.source in [data["data_source"] for data in seen]:
