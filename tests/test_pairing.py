@@ -206,8 +206,7 @@ def test_archives_are_taken_as_they_are_published(image, mask, name, tmp_path):
     (tmp_path / "bounding-boxes.json").write_text("{}")
     source = archive_source(tmp_path)
     assert source.names == [name.format(1), name.format(2)]
-    (line,) = source.notes()
-    assert re.search(r"left out, 1 in all, most of them in .*/bbox$", line)
+    assert re.search(r"left out, 1 in all, most of them in .*/bbox$", source.notes()[0])
 
 
 def test_parts_of_a_data_set_that_are_taken_together_are_told_of(folders, tmp_path):
@@ -216,7 +215,7 @@ def test_parts_of_a_data_set_that_are_taken_together_are_told_of(folders, tmp_pa
             write(tmp_path / "all", f"{part}/{folder.name}/1.png", cv2.imread(f"{folder}/01.png"))
     source = archive_source(tmp_path / "all")
     assert source.names == ["TestDataset/CVC-300/1", "TrainDataset/1"]
-    assert "takes TestDataset, TrainDataset together; prepare one alone" in source.notes()[0]
+    assert "takes TestDataset, TrainDataset together; prepare one alone" in source.notes()[1]
 
 
 def test_files_that_are_no_pictures_are_told_of(folders):
