@@ -1,5 +1,6 @@
 """Which mask belongs to which picture, in names and layouts as people have them."""
 
+import json
 import re
 import unicodedata
 from pathlib import Path
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shell import make_pair, zip_folders
+from shell import ROOT, make_pair, zip_folders
 from utils.command import InputError
 from utils.data.pairing import group_by_folder, pair_files
 from utils.data.pictures import PLAIN, MaskConvention
@@ -258,3 +259,48 @@ def test_polygons_are_called_what_they_are(tool, folders, tmp_path):
         folder_source(*folders)
     with pytest.raises(InputError, match=rf"no folder masks/.*a\.json holds polygons of {tool}"):
         archive_source(tmp_path)
+
+
+def as_labelme(folder, outlines):
+    for name, points in outlines.items():
+        data = {"imagePath": f"../images/{name}", "shapes": [{"points": points}]}
+        (folder / f"{name}.json").write_text(json.dumps(data))
+
+
+def as_coco(folder, outlines):
+    images = [{"id": number, "file_name": name} for number, name in enumerate(outlines)]
+    shapes = [
+        {"image_id": number, "segmentation": [[value for point in points for value in point]]}
+        for number, points in enumerate(outlines.values())
+    ]
+    (folder / "a.json").write_text(json.dumps({"images": images, "annotations": shapes}))
+
+
+def as_via(folder, outlines):
+    data = {}
+    for name, points in outlines.items():
+        (x, y), polygon = zip(*points, strict=True), {"name": "polygon"}
+        shape = {"shape_attributes": polygon | {"all_points_x": x, "all_points_y": y}}
+        data[f"{name}123"] = {"filename": name, "regions": [shape]}
+    (folder / "a.json").write_text(json.dumps({"_via_img_metadata": data}))
+
+
+@pytest.mark.parametrize("write_polygons", [as_labelme, as_coco, as_via])
+def test_the_pages_lines_draw_masks_from_polygons(write_polygons, folders, tmp_path, monkeypatch):
+    images, masks = folders
+    outlines = {}
+    for path in sorted(masks.iterdir()):
+        rows, columns = np.nonzero(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+        left, top, right, bottom = map(
+            float, (columns.min(), rows.min(), columns.max(), rows.max())
+        )
+        outlines[path.name] = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    (tmp_path / "labels").mkdir()
+    write_polygons(tmp_path / "labels", outlines)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)
+    line = ["draw_masks.py", images, tmp_path / "drawn", *(tmp_path / "labels").iterdir()]
+    monkeypatch.setattr("sys.argv", [str(word) for word in line])
+    exec(code, {})
+    source = folder_source(images, tmp_path / "drawn")
+    for number in (0, 19):
+        np.testing.assert_array_equal(source.decode(f"{number:02d}")[1], make_pair(number)[1])

@@ -103,8 +103,8 @@ def unpaired(pictures, masks, alone, left, convention):
     suffix = convention.names.removeprefix("NAME=NAME")
     wanted = f"name by {suffix}" if suffix == convention.names else f"same name and {suffix!r}"
     wanted = wanted if suffix else "same name"
-    these, missing = (alone, "mask") if alone else (left, "picture")
-    line = f"{these[0]}: has no {missing} of the {wanted}{in_all(len(these))}"
+    these, problem = (alone, "has no mask") if alone else (left, "has no picture")
+    line = f"{these[0]}: {problem} of the {wanted}{in_all(len(these))}"
     picture_affix, mask_affix = affixes(convention.names)
     of_name = {name_in(key, picture_affix): file for file, key in pictures.items()}
     odd = left[0] if left else alone[0]
