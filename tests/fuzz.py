@@ -108,9 +108,12 @@ def images(draw, size=None, mask=None):
 
 conventions = st.builds(
     MaskConvention,
-    value=st.none() | st.sampled_from([0, 1, 38, 255, 65535, (0, 0, 0), (255, 255, 255)]),
+    values=st.lists(
+        st.sampled_from([0, 1, 38, 255, 65535, (0, 0, 0), (255, 255, 255)]), max_size=2
+    ).map(tuple),
+    threshold=st.sampled_from([None, None, 0, 128, 65535]),
     inverted=st.booleans(),
-    resize=st.booleans(),
+    resize=st.sampled_from([False, True, "stretch"]),
 )
 letters = st.characters(codec="utf-8", exclude_characters="/\0")
 names = st.sampled_from(["a", "b", "c d", "ä", "a_mask"]) | st.text(letters, min_size=1, max_size=9)

@@ -161,7 +161,7 @@ def test_folders_in_folders_are_scenes(kind, folders, tmp_path):
 def test_too_few_folders_and_parts_of_a_data_set_are_no_scenes():
     few = [f"case{number % 4}/{number}" for number in range(20)]
     assert group_by_folder(few)[0] is None
-    assert group_by_folder([f"{number}" for number in range(20)]) == (None, None)
+    assert group_by_folder([f"{number}" for number in range(20)]) == (None, [])
     parts = ["train", "validation", "TestEasyDataset", "val", "Test", "train_set"]
     assert group_by_folder([f"{part}/1" for part in parts])[0] is None
     cases = [f"TrainDataset/case{number}/1" for number in range(5)]
@@ -216,7 +216,7 @@ def test_parts_of_a_data_set_that_are_taken_together_are_told_of(folders, tmp_pa
             write(tmp_path / "all", f"{part}/{folder.name}/1.png", cv2.imread(f"{folder}/01.png"))
     source = archive_source(tmp_path / "all")
     assert source.names == ["TestDataset/CVC-300/1", "TrainDataset/1"]
-    assert "takes TestDataset, TrainDataset together; prepare one alone" in source.notes()[1]
+    assert "takes TestDataset, TrainDataset together; prepare one alone" in source.notes()[0]
 
 
 def test_files_that_are_no_pictures_are_told_of(folders):

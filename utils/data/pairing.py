@@ -22,33 +22,24 @@ def pair_files(label, pictures, masks, convention=PLAIN):
     """Return a dictionary: for each name the file of the picture and those of its masks, a list.
 
     pictures, masks: a dictionary each, of paths below the folders, without extensions, by file.
-    Where both hold a file, those that can be masks are no pictures. Names are compared in Unicode's
-    form NFC, and without letter case unless that would make two alike. Raises InputError for a
-    doubled name, for a file without a partner, for a name with a line break or the like, and for no
-    pair at all.
+    Names are compared in Unicode's form NFC, and without letter case unless that would make two
+    alike. Raises InputError for a doubled name, for a file without a partner, for a name with a
+    line break or the like, and for no pair at all.
     """
     picture_affix, mask_affix = affixes(convention.names)
-    for file, key in (pictures | masks).items():
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in key):
-            raise InputError(f"{file}: has a character in its name that is no text; rename it")
-    both = pictures.keys() & masks.keys()
-    of_masks = {f for f in both if names_in_mask(masks[f], mask_affix, convention.unite)}
-    masks = {file: key for file, key in masks.items() if file not in both - of_masks}
-    sides = [{f: key for f, key in pictures.items() if f not in of_masks}, masks]
-    sides = [{f: unicodedata.normalize("NFC", key) for f, key in side.items()} for side in sides]
-    distinct = all(len({k.casefold() for k in s.values()}) == len({*s.values()}) for s in sides)
+    pictures, masks = tell_apart(pictures, masks, mask_affix, convention.unite)
+    sides = [set(side.values()) for side in (pictures, masks)]
+    distinct = all(len({key.casefold() for key in side}) == len(side) for side in sides)
     fold = str.casefold if distinct else str
-    pictures, masks = sides
-    pairs, name_of, alone = {}, {}, []
+    pairs, name_of, alone, left = {}, {}, [], []
     for file, key in pictures.items():
         name = name_in(key, picture_affix)
-        if fold(name or "") in pairs:
-            raise InputError(f"{file}: same name as {pairs[fold(name)][0]}; remove one of them")
-        if name:
-            pairs[fold(name)], name_of[fold(name)] = [file], name
-        else:
+        if name is None:
             alone.append(file)
-    left = []
+        elif fold(name) in pairs:
+            raise InputError(f"{file}: same name as {pairs[fold(name)][0]}; remove one of them")
+        else:
+            pairs[fold(name)], name_of[fold(name)] = [file], name
     for file, key in masks.items():
         names = map(fold, names_in_mask(key, mask_affix, convention.unite))
         name = next((name for name in names if name in pairs), None)
@@ -64,6 +55,22 @@ def pair_files(label, pictures, masks, convention=PLAIN):
     if not pairs:
         raise InputError(f"{label}: holds no pairs")
     return {name_of[name]: files for name, files in pairs.items()}
+
+
+def tell_apart(pictures, masks, mask_affix, unite):
+    """Return both dictionaries of `pair_files` without each other's files, and in NFC.
+
+    Of files that stand in both, those that can be masks by their names are no pictures.
+    """
+    for file, key in (pictures | masks).items():
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in key):
+            raise InputError(f"{file}: has a character in its name that is no text; rename it")
+    both = pictures.keys() & masks.keys()
+    are_masks = {file for file in both if names_in_mask(masks[file], mask_affix, unite)}
+    return [
+        {f: unicodedata.normalize("NFC", key) for f, key in side.items() if f not in others}
+        for side, others in ((pictures, are_masks), (masks, both - are_masks))
+    ]
 
 
 def affixes(rule):
@@ -107,22 +114,22 @@ def unpaired(pictures, masks, alone, left, convention):
     line = f"{these[0]}: {problem} of the {wanted}{in_all(len(these))}"
     picture_affix, mask_affix = affixes(convention.names)
     of_name = {name_in(key, picture_affix): file for file, key in pictures.items()}
-    odd = left[0] if left else alone[0]
-    for name in names_in_mask({**pictures, **masks}[odd], mask_affix, True):
-        if name in of_name and of_name[name] not in alone and not convention.unite:
-            return InputError(
-                f"{odd}: has no {'picture' if left else 'mask'} of the {wanted}"
-                f"{in_all(len(left or alone))}; if it is one of several masks of {of_name[name]},"
-                " add --mask-unite"
-            )
+    parts = left or alone  # which in one folder for both may be masks, though not by their names
+    names = names_in_mask((pictures | masks)[parts[0]], mask_affix, True)
+    whole = next((of_name[name] for name in names if name in of_name), None)
+    if whole and whole not in alone and not convention.unite:
+        problem = "has no picture" if left else "has no mask"
+        return InputError(
+            f"{parts[0]}: {problem} of the {wanted}{in_all(len(parts))}; if it is one of several"
+            f" masks of {whole}, add --mask-unite"
+        )
     rule = best_rule(pictures, masks, alone, left)
     if rule and paired_by(rule, pictures, masks) > paired_by(convention.names, pictures, masks):
         first, affix = name_in(pictures[alone[0]], affixes(rule)[0]), affixes(rule)[1]
         mask = next((file for file in left if name_in(masks[file], affix) == first), left[0])
         suffix = rule.removeprefix("NAME=NAME")
         flag = ["--mask-names", rule] if suffix == rule else ["--mask-suffix", suffix]
-        name = getattr(mask, "name", mask)
-        return InputError(f"{line}; if {name} is it, add {shlex.join(flag)}")
+        return InputError(f"{line}; if {mask.name} is it, add {shlex.join(flag)}")
     return InputError(line + (f"; {left[0]} has no picture" if alone and left else ""))
 
 
@@ -178,18 +185,23 @@ def common_start(*sequences):
 
 
 def group_by_folder(names):
-    """Return (n,) int, the same for pictures of one folder, and a line on whether these are scenes.
+    """Return (n,) int, the same for pictures of one folder, and lines on what folders mean.
 
     names: with the folders in which the pictures lie. None instead of the first if folders are no
-    scenes: too few of them, or not around all pictures; and of the line if there are no folders.
-    Parts of a data set, such as train/, are no scenes either.
+    scenes: too few of them, not around all pictures, or parts of a data set, such as train/.
     """
-    folders = [name.split("/")[:-1] for name in names]
-    scenes = ["/".join(f for f in parts if not SPLIT_FOLDER.fullmatch(f)) for parts in folders]
+    folders, lines = [name.split("/")[:-1] for name in names], []
+    splits = {part for parts in folders for part in parts if SPLIT_FOLDER.fullmatch(part)}
+    if len(splits) > 1:
+        splits = sorted(splits)
+        lines.append(f"takes {', '.join(splits)} together; prepare one alone to keep them apart")
+    scenes = ["/".join(part for part in parts if part not in splits) for parts in folders]
     if all(scenes) and len(set(scenes)) >= MIN_FOLDERS:
-        return np.unique(scenes, return_inverse=True)[1], (
+        lines.append(
             f"each of {len(set(scenes)):,} folders counts as a scene, which no split parts, unless"
             " --splits or --regroup is given"
         )
-    line = "its folders are too few, or not around all pictures, to count as scenes"
-    return None, line if any(scenes) else None
+        return np.unique(scenes, return_inverse=True)[1], lines
+    if any(scenes):
+        lines.append("its folders are too few, or not around all pictures, to count as scenes")
+    return None, lines

@@ -154,8 +154,9 @@ def decode_pair(
     such an orientation, a mask may have been drawn on the picture as stored or as shown: the way
     in which the sizes agree is taken, and both ways agreeing is refused, unless the mask is of one
     value, and so fits either way.
-    tell: is called with what was done for the user, "grey" or "stretched", and how much: the share
-    of the mask's pixels that were grey, by how much the aspect ratio changed; both 0 to 1.
+    tell: is called with what was done for the user, and how much: "grey" and "classes", with the
+    share of the mask's pixels on edges, or of values that nobody named, 0 to 1; "stretched", with
+    what the aspect ratio was changed by, 0.25 for a quarter.
     Raises InputError for that, for different sizes, and for what cannot be decoded; and for a mask
     that is transparent in places or does not keep to the convention.
     """
@@ -294,7 +295,7 @@ def list_values(mask, lossy, palette=()):
     numbers = {colour: f"number {number}, " for number, colour in enumerate(palette)}
     texts = [
         f"{','.join(map(str, value))} ({numbers.get(value, '')}{100 * share:.3g}%)"
-        for value, share in list(shares.items())[:6]
+        for value, share in sorted(shares.items(), key=lambda item: -item[1])[:6]
     ]
     return ", ".join(texts) + (f" and {len(shares) - 6:,} more" if len(shares) > 6 else "")
 
@@ -357,8 +358,8 @@ def binary_mask(mask, file, lossy, convention=PLAIN, tell=None):
             f"{file}: mask has {list_values(mask, lossy)}, and its format may change values: which"
             " are those of --mask-value cannot be told; name others too, or store PNG"
         )
-    if tell and odd.any() and not classes:
-        tell("grey", float(odd.mean()))
+    if tell and odd.any():
+        tell("classes" if classes else "grey", float(odd.mean()))
     return 255 * polyp.astype(np.uint8)
 
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.command import InputError, hold_back_stderr, in_all
-from utils.data.pairing import SPLIT_FOLDER, common_start, group_by_folder, pair_files
+from utils.data.pairing import common_start, group_by_folder, pair_files
 from utils.data.pictures import (
     PLAIN,
     MaskConvention,
@@ -40,9 +40,9 @@ MAX_DIRECTORY = 20_000_000  # bytes of an archive's list of its files: some 200,
 OTHER_ARCHIVES = (b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # how they begin
 
 # Names of the folders that data sets are published with, in lower case, all but letters a space
-PICTURE_FOLDER = re.compile(r"(images?|imgs?|originals?|frames?|pictures?|bbdd)\b")
+PICTURE_FOLDER = re.compile(r"(images?(tr)?|imgs?|originals?|frames?|pictures?|bbdd)\b")
 MASK_FOLDER = re.compile(
-    r"(masks?|gt|ground ?truths?|gtpolyp|labels?|annotations?|segmentations?)\b"
+    r"(masks?|gt|ground ?truths?|gtpolyp|labels?(tr)?|annotations?|segmentations?)\b"
 )
 
 
@@ -305,13 +305,9 @@ def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
             f"{label}: files that are no pictures are left out: {odd[0]}{in_all(len(odd))}"
         )
     pairs = pair_files(label, *keys, convention)
-    names, told = sorted(pairs), {"grey": {}, "stretched": {}}
-    groups, line = group_by_folder(names)
-    notes += [f"{label}: {line}"] if line else []
-    splits = {part for name in names for part in name.split("/") if SPLIT_FOLDER.fullmatch(part)}
-    if len(splits) > 1:
-        splits = ", ".join(sorted(splits))
-        notes.append(f"{label}: takes {splits} together; prepare one alone to keep them apart")
+    names, told = sorted(pairs), {"grey": {}, "classes": {}, "stretched": {}}
+    groups, lines = group_by_folder(names)
+    notes += [f"{label}: {line}" for line in lines]
     if several := sum(len(files) > 2 for files in pairs.values()):
         notes.append(f"{label}: several masks were united for {several:,} of the pictures")
 
@@ -342,12 +338,13 @@ def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
 def decoding_notes(told, count, convention):
     """Return lines on masks that were not taken as they are.
 
-    told: for "grey" and "stretched", as `decode_pair` tells, the amount by the name of the pair;
-    count: of all pairs.
+    told: for each thing that `decode_pair` tells, the amount by the name of the pair; count: of all
+    pairs.
     """
     nearest = "as the nearest value" if convention.values else "as polyp from half of white on"
     words = {
-        "grey": f"have pixels between their values, {{}} on average, which count {nearest}",
+        "grey": f"have grey edges, {{}} of their pixels on average, which count {nearest}",
+        "classes": "have other classes than --mask-value names, {} of their pixels on average",
         "stretched": "were stretched to the shape of their pictures, by {} on average",
     }
     lines = []
@@ -410,7 +407,8 @@ def add_mask_arguments(parser):
         type=name_rule,
         help="NAME_image=NAME_mask, say, or NAME=pNAME: how a picture's and its mask's are made",
     )
-    group.add_argument(
+    polyp = group.add_mutually_exclusive_group()
+    polyp.add_argument(
         "--mask-value",
         metavar="V",
         nargs="+",
@@ -418,8 +416,8 @@ def add_mask_arguments(parser):
         help="what is polyp, all else is not: values, such as 38, colours, such as 255,0,0, or"
         " numbers of the palette",
     )
-    group.add_argument(
-        "--mask-threshold", metavar="V", type=grey, help="the grey value from which on it is polyp"
+    polyp.add_argument(
+        "--mask-threshold", metavar="V", type=int, help="the grey value from which on it is polyp"
     )
     group.add_argument(
         "--mask-inverted", action="store_true", help="that, or white, is what is not polyp"
@@ -443,8 +441,6 @@ def check_mask_arguments(parser, arguments):
         parser.error("--images and --masks go together")
     if mask_convention(arguments) != PLAIN and not (arguments.images or arguments.archive):
         parser.error("--mask-... is for masks of your own: add --images and --masks, or --archive")
-    if arguments.mask_value and arguments.mask_threshold is not None:
-        parser.error("--mask-value and --mask-threshold do not go together")
 
 
 def name_rule(text):
@@ -454,14 +450,6 @@ def name_rule(text):
             f"{text!r} is no rule such as NAME_image=NAME_mask, with NAME for what both share"
         )
     return text
-
-
-def grey(text):
-    """Return "V" as a number, 0 to 65535; an argparse type."""
-    value = grey_or_colour(text)
-    if isinstance(value, tuple):
-        raise argparse.ArgumentTypeError(f"{text!r} is a colour; name a value from 0 to 65535")
-    return value
 
 
 def grey_or_colour(text):
