@@ -23,6 +23,7 @@ table: the Dice of the two annotations of each frame that stands twice among the
 import argparse
 import csv
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -41,20 +42,18 @@ from utils.command import (
     run,
     whole,
 )
-from utils.data.dataset import (
-    FILES,
-    SPLIT_COLUMNS,
-    SPLITS,
-    Rows,
-    check_folds,
-    names_in,
-    read_splits,
-    tested_fold,
-)
+from utils.data.dataset import FILES, Rows
 from utils.data.demo import draw_demo_pair
 from utils.data.download import download_archive
 from utils.data.pictures import DECODERS, border_fraction, reduce_pair
-from utils.data.scenes import MIN_INLIERS, fold_scenes, group_scenes, sift_features, split_by_fold
+from utils.data.scenes import (
+    MIN_INLIERS,
+    FeatureFile,
+    fold_scenes,
+    group_scenes,
+    sift_features,
+    split_by_fold,
+)
 from utils.data.sources import (
     Source,
     add_mask_arguments,
@@ -64,6 +63,14 @@ from utils.data.sources import (
     mask_convention,
     mask_doubts,
     watch_decoders,
+)
+from utils.data.splits import (
+    SPLIT_COLUMNS,
+    SPLITS,
+    Splits,
+    check_folds,
+    read_splits,
+    tested_fold,
 )
 from utils.files import file_sha256, replace_files
 from utils.scoring.agreement import MIN_CORRELATION, doubled_frames
@@ -89,9 +96,99 @@ FOLDS = 5  # fold 0 is the test split, unless --fold names another
 VALIDATION_PARTS = 10
 
 
+# Where the pairs come from
+
+
+def choose_source(arguments):
+    """Return the source that the arguments ask for; downloads the archive if it is the default."""
+    if arguments.demo:
+        return demo_source()
+    convention = mask_convention(arguments)
+    if arguments.images:
+        source = folder_source(arguments.images, arguments.masks, convention)
+    else:
+        if not arguments.archive:
+            download_archive(ARCHIVE_URL, ARCHIVE_PATH, ARCHIVE_BYTES, ARCHIVE_SHA256)
+        source = archive_source(arguments.archive or ARCHIVE_PATH, convention)
+    return source._replace(groups=None) if arguments.regroup else source
+
+
 def demo_source():
     """Return DEMO_PAIRS synthetic pairs, drawn with integers only: the same on every machine."""
     return Source("demo", [f"demo_{i:03d}" for i in range(DEMO_PAIRS)], draw_demo_pair)
+
+
+# Which pairs train, validate and test
+
+
+def choose_splits(arguments, names=None):
+    """Return the splits file that the arguments ask for, or None: to be computed.
+
+    By default, pictures of HyperKvasir's names get the split that the repository keeps. names: of
+    the pictures; None before they are known, when only the official archive is sure to have those.
+    Raises InputError if the repository's file is missing where it may be needed.
+    """
+    if arguments.splits or arguments.regroup or arguments.demo:
+        return arguments.splits
+    if not SPLITS_PATH.is_file():
+        raise InputError(
+            f"{SPLITS_PATH}: is missing; get it back with git checkout, or split anew by --regroup"
+        )
+    if names is None:
+        return None if arguments.images or arguments.archive else SPLITS_PATH
+    return SPLITS_PATH if set(read_splits(SPLITS_PATH).names) == set(names) else None
+
+
+def check_splits(arguments):
+    """Raise InputError for a splits file or a fold that is of no use, before any download."""
+    if path := choose_splits(arguments):
+        given = read_splits(path)
+        complete_splits(path, given, np.zeros(len(given.names)), arguments.fold)
+    elif arguments.regroup:
+        check_computed_fold(arguments.fold)
+
+
+def check_computed_fold(fold):
+    """Raise InputError for a fold that a split which is computed does not have."""
+    if fold is not None and not 0 <= fold < FOLDS:
+        raise InputError(f"--fold {fold}: there are the folds 0 to {FOLDS - 1}")
+
+
+def complete_splits(path, given, fractions, fold):
+    """Return Splits in which what a file does not say is computed, and said in the notes.
+
+    path: the file's, or None; given: the Splits as far as they are known; fractions: (n,) float, 0
+    to 1, the polyp's part of each mask; fold: the one that is to be the test split, or None.
+    Raises InputError for a fold that there is not, and for too few scenes.
+    """
+    names, groups, split, folds, notes = given
+    notes = list(notes)
+    if groups is None:
+        groups = np.arange(len(names))
+        notes.append(
+            f"{path}: names no groups, so each picture counts as a scene of its own; frames of one"
+            " scene may stand in two splits"
+        )
+    if folds is not None and (fold is not None or split is None):
+        fold = folds.min() if fold is None else fold
+        check_folds(path, groups, folds, fold)
+    elif split is None:
+        check_computed_fold(fold)
+        folds = fold_scenes(groups, fractions, FOLDS, SEED)
+    elif folds is None:
+        if fold is not None:
+            raise InputError(f"--fold {fold}: {path} names no folds; leave out --fold")
+        folds = np.where(split == "test", 0, 1)
+    if split is None or (fold is not None and fold != tested_fold(split, folds)):
+        split = split_by_fold(groups, fractions, folds, fold or 0, VALIDATION_PARTS, SEED)
+    elif "validation" not in split:
+        tested = np.where(split == "test", 0, 1)
+        split = split_by_fold(groups, fractions, tested, 0, VALIDATION_PARTS, SEED)
+        notes.append(
+            f"{path}: names no validation split; {(split == 'validation').sum():,} of its"
+            f" {tested.sum():,} training pictures became it"
+        )
+    return Splits(names, groups, split, folds, notes)
 
 
 # The data set
@@ -101,62 +198,46 @@ def prepare(source, data_dir, splits_file=None, fold=None):
     """Write the data set of a source; an earlier one stays as it was unless all goes well.
 
     Without `splits_file` the pairs are grouped by their look, unless the source has groups, and
-    dealt into folds anew. fold: the
-    one that becomes the test split; by default the file's own test split, or fold 0.
-    Returns what dataset.json says.
+    dealt into folds. fold: the one that becomes the test split; by default the file's own test
+    split, or fold 0. Returns what dataset.json says.
     """
+    given = Splits(source.names, source.groups, None, None, [])
     if splits_file:
-        groups, split, folds = read_splits(splits_file, source.names)
-        if fold is not None:
-            check_folds(splits_file, groups, folds, fold)
-    elif fold is not None:
-        check_computed_fold(fold)
-    with replace_files(data_dir, FILES) as folder:
-        looked_at = not splits_file and source.groups is None
-        sizes, fractions, borders, features = write_arrays(source, folder, looked_at)
+        given = read_splits(splits_file, source.names)
+    look = given.groups is None and not splits_file
+    complete_splits(splits_file, given, np.zeros(len(source.names)), fold)  # before the work
+    with replace_files(data_dir, FILES) as folder, tempfile.TemporaryFile(dir=folder) as file:
+        features = FeatureFile(file) if look else None
+        sizes, fractions, borders = write_arrays(source, folder, features)
         warnings = mask_doubts(source, fractions, borders)
-        if not splits_file:
-            groups = group_scenes(features) if looked_at else source.groups
-            folds = fold_scenes(groups, fractions, FOLDS, SEED)
-            split = split_by_fold(groups, fractions, folds, fold or 0, VALIDATION_PARTS, SEED)
-        elif fold is not None and fold != tested_fold(split, folds):
-            split = split_by_fold(groups, fractions, folds, fold, VALIDATION_PARTS, SEED)
-        splits = folder / "splits.csv"
-        with open(splits, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(SPLIT_COLUMNS)
-            writer.writerows(zip(source.names, groups, split, folds, strict=True))
-        summary = summarise(source, sizes, fractions, groups, split)
-        summary["test_fold"] = tested_fold(split, folds)
-        summary["sha256"] = file_sha256(folder / "images.npy", folder / "masks.npy", splits)
-        summary["splits_sha256"] = file_sha256(splits)
-        summary["warnings"], summary["notes"] = warnings, source.notes()
+        if look:
+            given = given._replace(groups=group_scenes(features))
+        splits = complete_splits(splits_file, given, fractions, fold)
+        write_splits(folder / "splits.csv", splits)
+        summary = summarise(source, sizes, fractions, splits)
+        summary["sha256"] = file_sha256(*(folder / name for name in FILES[:3]))
+        summary["splits_sha256"] = file_sha256(folder / "splits.csv")
+        summary["warnings"], summary["notes"] = warnings, [*source.notes(), *splits.notes]
         text = json.dumps(summary, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
         save_preview(folder, source.names, fractions)
     return json.loads(text)
 
 
-def check_computed_fold(fold):
-    """Raise InputError for a fold that a split which is computed does not have."""
-    if not 0 <= fold < FOLDS:
-        raise InputError(f"--fold {fold}: there are the folds 0 to {FOLDS - 1}")
-
-
-def write_arrays(source, folder, describe):
+def write_arrays(source, folder, features):
     """Decode and reduce all pairs, and write images.npy and masks.npy pair by pair.
 
-    Returns the pictures' original sizes, (n, 2) int of height and width, the polyp's part of each
-    mask and of its border, (n,) float each, 0 to 1, and, if `describe` is true, each picture's
-    features for `group_scenes`.
+    features: a list to which those of each picture are added, for `group_scenes`; or None. Returns
+    the pictures' original sizes, (n, 2) int of height and width, the polyp's part of each mask and
+    of its border, (n,) float each, 0 to 1.
     """
 
     def work(name):
         picture, mask = source.decode(name)
-        features = sift_features(picture) if describe else None
-        return *reduce_pair(picture, mask, IMAGE_SIZE), picture.shape[:2], features
+        described = None if features is None else sift_features(picture)
+        return *reduce_pair(picture, mask, IMAGE_SIZE), picture.shape[:2], described
 
-    sizes, fractions, borders, features = [], [], [], []
+    sizes, fractions, borders = [], [], []
     progress = Progress("pairs", len(source.names))
     with open(folder / "images.npy", "wb") as images, open(folder / "masks.npy", "wb") as masks:
         for file, channels in ((images, 3), (masks, 1)):
@@ -170,15 +251,25 @@ def write_arrays(source, folder, describe):
                 sizes.append(size)
                 fractions.append(mask.mean())
                 borders.append(border_fraction(mask))
-                features.append(described)
+                if described:
+                    features.append(described)
                 progress.advance()
-    return np.array(sizes), np.array(fractions), np.array(borders), features
+    return np.array(sizes), np.array(fractions), np.array(borders)
 
 
-def summarise(source, sizes, fractions, groups, split):
+def write_splits(path, splits):
+    """Write Splits as a table that `read_splits` reads, and `--splits` takes."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(SPLIT_COLUMNS)
+        writer.writerows(zip(*splits[:4], strict=True))
+
+
+def summarise(source, sizes, fractions, splits):
     """Return what dataset.json says of the pairs: the source, sizes, counts and fractions."""
     heights, widths = sizes.T
-    parts = {"all": np.full(len(split), True)} | {name: split == name for name in SPLITS}
+    parts = {"all": np.full(len(sizes), True)} | {name: splits.split == name for name in SPLITS}
+    frames = np.unique(splits.groups, return_counts=True)[1]
     return {
         "source": source.label,
         "archive_sha256": source.archive_sha256,
@@ -187,10 +278,11 @@ def summarise(source, sizes, fractions, groups, split):
         "pairs": {name: int(rows.sum()) for name, rows in parts.items()},
         "polyp_fraction": {name: float(fractions[rows].mean()) for name, rows in parts.items()},
         "masks_without_polyp": int((fractions == 0).sum()),
-        "groups": len(np.unique(groups)),
-        "largest_group": int(np.unique(groups, return_counts=True)[1].max()),
+        "groups": len(frames),
+        "largest_group": int(frames.max()),
         "original_width": [int(widths.min()), int(np.median(widths)), int(widths.max())],
         "original_height": [int(heights.min()), int(np.median(heights)), int(heights.max())],
+        "test_fold": tested_fold(splits.split, splits.folds),
     }
 
 
@@ -279,7 +371,7 @@ def parse_arguments():
     )
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument(
-        "--splits", type=named_path, metavar="FILE", help=f"CSV: {','.join(SPLIT_COLUMNS)}"
+        "--splits", type=named_path, metavar="FILE", help="your own: a table, or a folder of lists"
     )
     splits.add_argument("--regroup", action="store_true", help="look for scenes in the pictures")
     splits.add_argument("--agreement", action="store_true", help="compare doubled frames' masks")
@@ -293,49 +385,6 @@ def parse_arguments():
     if arguments.agreement and (arguments.fold is not None or arguments.data != DATA_DIR):
         parser.error("--agreement prepares nothing: leave out --fold and --data")
     return arguments
-
-
-def choose_source(arguments):
-    """Return the source that the arguments ask for; downloads the archive if it is the default."""
-    if arguments.demo:
-        return demo_source()
-    convention = mask_convention(arguments)
-    if arguments.images:
-        source = folder_source(arguments.images, arguments.masks, convention)
-    else:
-        if not arguments.archive:
-            download_archive(ARCHIVE_URL, ARCHIVE_PATH, ARCHIVE_BYTES, ARCHIVE_SHA256)
-        source = archive_source(arguments.archive or ARCHIVE_PATH, convention)
-    return source._replace(groups=None) if arguments.regroup else source
-
-
-def check_splits(arguments):
-    """Raise InputError for a splits file or a fold that is of no use, before any download."""
-    path, fold = arguments.splits, arguments.fold
-    if not (path or arguments.regroup or arguments.demo):  # the repository's may be the one
-        if not SPLITS_PATH.is_file():
-            raise InputError(
-                f"{SPLITS_PATH}: is missing; get it back with git checkout, or split anew by"
-                " --regroup"
-            )
-        if not (arguments.images or arguments.archive):  # it is that of the official archive
-            path = SPLITS_PATH
-    if path:
-        groups, _, folds = read_splits(path, sorted(names_in(path)))
-        if fold is not None:
-            check_folds(path, groups, folds, fold)
-    elif fold is not None and arguments.regroup:
-        check_computed_fold(fold)
-
-
-def choose_splits(arguments, names):
-    """Return the splits file that the arguments ask for, or None: to be computed.
-
-    By default, pictures of HyperKvasir's names get the split that the repository keeps.
-    """
-    if arguments.splits or arguments.regroup or arguments.demo:
-        return arguments.splits
-    return SPLITS_PATH if names_in(SPLITS_PATH) == set(names) else None
 
 
 def main():
@@ -355,10 +404,9 @@ def main():
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
     origin += f", fold {arguments.fold}" if arguments.fold is not None else ""
     option = ["--data", arguments.data] if arguments.data != DATA_DIR else []
-    for line in summary["warnings"]:
-        print(f"Beware: {one_line(line)}")
-    for line in summary["notes"]:
-        print(f"Note: {one_line(line)}")
+    for word, key in (("Beware", "warnings"), ("Note", "notes")):
+        for line in summary[key]:
+            print(f"{word}: {one_line(line)}")
     print(
         f"{arguments.data}: {pairs['all']:,} pairs of {IMAGE_SIZE} x {IMAGE_SIZE} from"
         f" {source.label} in {seconds:.0f} s\n"

@@ -32,9 +32,10 @@ from hypothesis import strategies as st
 
 from shell import read_picture
 from utils.command import InputError, Progress, hold_back_stderr, one_line
-from utils.data.dataset import check_folds, load_split, load_summary, names_in, read_splits
+from utils.data.dataset import load_split, load_summary
 from utils.data.pictures import MaskConvention, cv2, decode_image, decode_pair
 from utils.data.sources import archive_source, watch_decoders
+from utils.data.splits import check_folds, read_splits
 from utils.prediction.networks import read_config
 from utils.training.epochs import best_row
 from utils.training.history import MEASURED, read_history, write_history
@@ -237,10 +238,10 @@ def read_table(folder, content):
     """A splits table."""
     path = folder / "splits.csv"
     path.write_bytes(content)
-    stems = sorted(names_in(path))
-    groups, split, folds = read_splits(path, stems)
-    assert len(groups) == len(split) == len(folds) == len(stems)
-    check_folds(path, groups, folds, 0)
+    splits = read_splits(path)
+    assert all(len(column) == len(splits.names) for column in splits[1:4] if column is not None)
+    if splits.groups is not None and splits.folds is not None:
+        check_folds(path, splits.groups, splits.folds, 0)
 
 
 def read_saved(folder, case):

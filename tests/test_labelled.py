@@ -9,10 +9,10 @@ import pytest
 
 from shell import save_data_set, save_folds, save_splits
 from utils.command import InputError, parallel
-from utils.data.dataset import SPLIT_COLUMNS
 from utils.data.demo import draw_demo_pair
 from utils.data.pictures import DECODERS, MaskConvention, reduce_pair
 from utils.data.sources import Source
+from utils.data.splits import SPLIT_COLUMNS
 from utils.prediction.networks import Networks
 from utils.scoring.labelled import FoldPictures, PreparedPictures, SourcePictures
 

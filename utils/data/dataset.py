@@ -1,7 +1,5 @@
-"""Reading a prepared data set: its rows from disk, its splits, its summary."""
+"""Reading a prepared data set: its rows from disk, split by split, and its summary."""
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -9,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.command import InputError
-from utils.files import PART, file_sha256, read_file, read_whole, reading
+from utils.data.splits import SPLITS, read_splits
+from utils.files import PART, file_sha256, read_whole, reading
 
-SPLITS = ("train", "validation", "test")
-SPLIT_COLUMNS = ["name", "group", "split", "fold"]
 PREPARE = "prepare the data set again"
 FILES = ("images.npy", "masks.npy", "splits.csv", "preview.png", "dataset.json")
 
@@ -74,86 +71,6 @@ class Split(NamedTuple):
     groups: np.ndarray
 
 
-def read_splits(path, names):
-    """Read groups, splits and folds for `names` from a CSV file with SPLIT_COLUMNS.
-
-    Returns (n,) int groups, (n,) str splits, (n,) int folds, in the order of `names`.
-    Raises InputError for a malformed file, for unknown, missing or doubled names, for an empty
-    split and for a group that stands in two splits.
-    """
-    rows, split_of_group = {}, {}
-    for number, (name, group, split, fold) in read_lines(path):
-        if name in rows:
-            raise InputError(f"{path}, line {number}: {name!r} stands there twice")
-        if split not in SPLITS:
-            raise InputError(f"{path}, line {number}: split {split!r} is none of {SPLITS}")
-        try:
-            rows[name] = np.int64(int(group)), split, np.int64(int(fold))
-        except (ValueError, OverflowError):
-            raise InputError(f"{path}, line {number}: group and fold must be numbers") from None
-        if split_of_group.setdefault(rows[name][0], split) != split:
-            raise InputError(f"{path}, line {number}: group {rows[name][0]} stands in two splits")
-    for these, those, problem in ((names, rows, "is missing"), (rows, names, "is unknown")):
-        odd = sorted(set(these) - set(those))
-        if odd:
-            raise InputError(f"{path}: {odd[0]!r} {problem} ({len(odd)} such names in all)")
-    for split in SPLITS:
-        if split not in split_of_group.values():
-            raise InputError(f"{path}: no pair is in the split {split}")
-    groups, split, folds = zip(*(rows[name] for name in names), strict=True)
-    return np.array(groups), np.array(split, object), np.array(folds)
-
-
-def tested_fold(split, folds):
-    """Return the fold that is the test split, an int; None if no single and whole one is.
-
-    split: (n,) str; folds: (n,) int.
-    """
-    tested = np.unique(folds[split == "test"])
-    whole = len(tested) == 1 and np.array_equal(folds == tested[0], split == "test")
-    return int(tested[0]) if whole else None
-
-
-def check_folds(path, groups, folds, fold):
-    """Raise InputError unless a splits file holds `fold`, and parts no group between folds.
-
-    groups, folds: (n,) int, as `read_splits` returns them.
-    """
-    held = np.unique(folds)
-    if fold not in held:
-        some = ", ".join(map(str, held if len(held) <= 10 else [*held[:8], "...", held[-1]]))
-        raise InputError(f"--fold {fold}: {path} holds the folds {some} only")
-    for group in np.unique(groups):
-        its = np.unique(folds[groups == group])
-        if len(its) > 1:
-            raise InputError(f"{path}: group {group} stands in the folds {its[0]} and {its[1]}")
-
-
-def read_lines(path):
-    """Return the lines of a splits file below its first: number and a list of four strings.
-
-    Raises InputError if it cannot be read, and for a line of more or fewer values.
-    """
-    try:
-        text = read_file(path).decode("utf-8-sig")  # Excel begins with a mark
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        header = next(reader, None)
-        lines = [(reader.line_num, line) for line in reader if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: no CSV file in UTF-8 ({error})") from error
-    if header != SPLIT_COLUMNS:
-        raise InputError(f"{path}: its first line must be {','.join(SPLIT_COLUMNS)}")
-    for number, line in lines:
-        if len(line) != len(SPLIT_COLUMNS):
-            raise InputError(f"{path}, line {number}: has {len(line)} values instead of 4")
-    return lines
-
-
-def names_in(path):
-    """Return the set of names in a splits file; raises InputError if it cannot be read."""
-    return {name for _, (name, *_) in read_lines(path)}
-
-
 def load_split(split, data_dir):
     """Return one Split, "train", "validation" or "test", of a prepared data set; "all" is of all.
 
@@ -169,8 +86,7 @@ def load_split(split, data_dir):
     if not path.exists():
         raise prepare_again(path, "is missing")
     try:
-        names = [name for _, (name, *_) in read_lines(path)]
-        groups, split_of_row, _ = read_splits(path, names)
+        splits = read_splits(path)
     except InputError as error:
         raise InputError(f"{error}; {PREPARE}") from error
     if file_sha256(path) != summary["splits_sha256"]:  # its lines are those of the arrays' rows
@@ -178,14 +94,14 @@ def load_split(split, data_dir):
             f"{path}: was edited since the data set was prepared; {PREPARE}, with --splits FILE for"
             " a split of your own"
         )
-    rows = np.flatnonzero((split_of_row == split) | (split == "all"))
+    rows = np.flatnonzero((splits.split == split) | (split == "all"))
     arrays = []
     for name, channels, most in (("images.npy", 3, 255), ("masks.npy", 1, 1)):
-        array, shape = Rows(folder / name, rows, most), (len(names), size, size, channels)
+        array, shape = Rows(folder / name, rows, most), (len(splits.names), size, size, channels)
         if array.whole_shape != shape:
             raise prepare_again(array.path, f"is of shape {array.whole_shape}, not {shape}")
         arrays.append(array)
-    return Split(*arrays, [names[row] for row in rows], groups[rows])
+    return Split(*arrays, [splits.names[row] for row in rows], splits.groups[rows])
 
 
 def check_unchanged(data_dir, sha256, way_out="run the same command again"):

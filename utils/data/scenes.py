@@ -4,7 +4,8 @@ Two pictures show the same scene if local features of both agree on one shift, r
 """
 
 import threading
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import cv2
@@ -129,13 +130,17 @@ def scene_pairs(features):
 
     features: a list of n pictures' Features, or a FeatureFile. Returns sorted tuples of three ints.
     """
+
+    def compare(pairs):
+        first = features[pairs[0][0]]
+        return [(*pair, count_inliers(first, features[pair[1]])) for pair in pairs]
+
     pairs, found = candidate_pairs(features), []
     progress = Progress("looking for frames of the same scene, pairs", len(pairs))
-    counts = parallel(lambda pair: count_inliers(*(features[row] for row in pair)), pairs)
-    for (first, second), count in zip(pairs, counts, strict=True):
-        if count >= MIN_INLIERS:
-            found.append((first, second, count))
-        progress.advance()
+    by_first = [list(some) for _, some in groupby(pairs, itemgetter(0))]
+    for counted in parallel(compare, by_first):
+        found += [pair for pair in counted if pair[2] >= MIN_INLIERS]
+        progress.advance(len(counted))
     return found
 
 

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.command import InputError, in_all, parallel
-from utils.data.dataset import check_unchanged, load_split, load_summary, read_lines
+from utils.data.dataset import check_unchanged, load_split, load_summary
 from utils.data.pictures import DECODERS, border_fraction, reduce_pair
 from utils.data.scenes import group_scenes, sift_features
 from utils.data.sources import mask_doubts, watch_decoders
+from utils.data.splits import read_splits
 from utils.prediction.networks import ancestors, descent_doubts
 
 MASK_PIXELS = 1 << 25  # of a batch's masks at their own size, which are kept beside it
@@ -66,9 +67,9 @@ class PreparedPictures:
         self.names, self.size = self.pairs_of_split.names, summary["image_size"]
         self.source, self.sha256 = summary["source"], summary["sha256"]
         self.polyp_fraction = summary["polyp_fraction"].get("all")
-        lines = [line for _, line in read_lines(Path(data_dir) / "splits.csv")]
-        self.split_of = {name: split for name, _, split, _ in lines}
-        self.group_of = {name: group for name, group, *_ in lines}
+        splits = read_splits(Path(data_dir) / "splits.csv")
+        self.split_of = dict(zip(splits.names, splits.split, strict=True))
+        self.group_of = dict(zip(splits.names, splits.groups.tolist(), strict=True))
         kinds = {"train": "training split", "all": "all splits"}
         self.title = f"{kinds.get(split, f'{split} split')} of {data_dir}"
         absent = set(self.names) - set(own_source.names) if own_source else ()
@@ -329,8 +330,9 @@ class SourcePictures:
                     f"{folder} was trained on {self.source}: of pictures that it has seen, the"
                     " scores are not true."
                 )
-        if lines_of_known := read_lines(self.known_splits) if self.known_splits.is_file() else []:
-            known = {name for _, (name, _, split, _) in lines_of_known if split != "test"}
+        if self.known_splits.is_file():
+            names, _, split, *_ = read_splits(self.known_splits)
+            known = {name for name, its in zip(names, split, strict=True) if its != "test"}
             known &= set(self.names)
             if known:
                 lines.append(
