@@ -50,7 +50,6 @@ from utils.command import (
     run,
     whole,
 )
-from utils.data.dataset import SPLITS
 from utils.data.sources import (
     add_mask_arguments,
     archive_source,
@@ -58,6 +57,7 @@ from utils.data.sources import (
     folder_source,
     mask_convention,
 )
+from utils.data.splits import SPLITS, read_splits
 from utils.devices import choose_precision, describe_machine, start_tensorflow
 from utils.files import lock_folder
 from utils.prediction.films import FilmError, is_film, segment_film
@@ -100,7 +100,6 @@ from utils.scoring.scored import Scored, score_pictures, score_thresholds
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
 SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-32"  # beside this script, wherever it is run from
-SPLITS_PATH = Path(__file__).parent / "data/hyperkvasir_splits.csv"
 RESULTS_DIR = "results"
 
 # A pixel is called polyp from this probability on; "validation": the one that --thresholds chose
@@ -218,11 +217,24 @@ def choose_pictures(arguments):
     elif arguments.archive:
         source = archive_source(arguments.archive, mask_convention(arguments))
     if source and not (arguments.split or arguments.data):
-        return SourcePictures(source, SPLITS_PATH)
+        return SourcePictures(take_groups(arguments.splits, source))
     folders = arguments.data or [DATA_DIR]
     if len(folders) > 1:
         return FoldPictures(folders, source)
     return PreparedPictures(arguments.split or "test", folders[0], source)
+
+
+def take_groups(path, source):
+    """Return a Source with the groups that a table names, if there is one.
+
+    Raises InputError for a table that names none, and as `read_splits` does.
+    """
+    if not path:
+        return source
+    groups = read_splits(path, source.names).groups
+    if groups is None:
+        raise InputError(f"{path}: names no groups; add a column group, or leave out --splits")
+    return source._replace(groups=groups)
 
 
 def score(arguments):
@@ -357,7 +369,7 @@ COMMANDS = {
     "--thresholds": (choose_threshold, {"thresholds", "data"}),
     "scores of labelled pictures": (
         score,
-        {"data", "split", "images", "masks", "archive", "compare"},
+        {"data", "split", "images", "masks", "archive", "compare", "splits"},
     ),
 }
 
@@ -388,6 +400,7 @@ def parse_arguments():
     add("--images", **folder, help="labelled, with --masks; not prepared")
     add("--masks", **folder, help="with the same file names")
     add("--archive", **file, help="a zip of such pictures and masks")
+    add("--splits", **file, help="a table with the groups of --images or --archive")
     add_mask_arguments(parser)
     add(
         "--checkpoints",
@@ -417,6 +430,9 @@ def choose_command(parser, arguments):
             parser.error(f"{words} and --{name} do not go together")
     if arguments.images and arguments.archive:
         parser.error("--images and --archive do not go together")
+    prepared = arguments.split or arguments.data or not (arguments.images or arguments.archive)
+    if arguments.splits and prepared:
+        parser.error("--splits: names groups of --images or --archive alone; leave it out")
     check_mask_arguments(parser, arguments)
     if (folds := len(arguments.data or [])) > 1:
         check_folds(parser, arguments, folds)

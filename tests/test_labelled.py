@@ -4,15 +4,16 @@ import json
 import os
 import threading
 
+import cv2
 import numpy as np
 import pytest
 
 from shell import save_data_set, save_folds, save_splits
 from utils.command import InputError, parallel
+from utils.data.dataset import TRAINED_ON, Split, write_trained_on
 from utils.data.demo import draw_demo_pair
-from utils.data.pictures import DECODERS, MaskConvention, reduce_pair
+from utils.data.pictures import DECODERS, MaskConvention, reduce_pair, reduce_picture
 from utils.data.sources import Source
-from utils.data.splits import SPLIT_COLUMNS
 from utils.prediction.networks import Networks
 from utils.scoring.labelled import FoldPictures, PreparedPictures, SourcePictures
 
@@ -147,7 +148,7 @@ def test_what_the_network_began_with_may_have_seen_the_pictures(descent, words, 
     assert line.startswith("NET began with a network of other data or another split")
     settings["data_sha256"] = descent[0]["data_sha256"]  # of the same fold
     assert folds.doubts({"NET": {"settings": settings}}) == []
-    source = SourcePictures(source_of(NAMES), tmp_path / "none.csv")
+    source = SourcePictures(source_of(NAMES))
     list(source.batches(32, 2))
     source.source = descent[0]["data_source"] or "drawn"
     lines = source.doubts({"NET": {"settings": settings}})
@@ -203,8 +204,8 @@ def test_folds_that_test_a_picture_twice_or_are_of_several_data_sets_are_refused
         FoldPictures(folders)
 
 
-def doubts_on(source, known_splits, configs=None):
-    pictures = SourcePictures(source, known_splits)
+def doubts_on(source, configs=None):
+    pictures = SourcePictures(source)
     list(pictures.batches(32, 4))
     return pictures.doubts(configs or {})
 
@@ -214,7 +215,7 @@ def source_of(names, decode=draw_demo_pair):
 
 
 def test_a_source_is_reduced_and_keeps_its_masks_own_size(tmp_path):
-    pictures = SourcePictures(source_of(NAMES), tmp_path / "none.csv")
+    pictures = SourcePictures(source_of(NAMES))
     batches = list(pictures.batches(32, 2))
     assert [len(batch.images) for batch in batches] == [2, 2, 1]
     images, masks = (
@@ -238,7 +239,7 @@ def test_frames_of_one_scene_are_grouped(tmp_path):
         return (picture[12:, 20:], mask[12:, 20:]) if name.endswith("again") else (picture, mask)
 
     names = ["demo_000", "demo_000again", "demo_001"]
-    pictures = SourcePictures(source_of(names, decode), tmp_path / "none.csv")
+    pictures = SourcePictures(source_of(names, decode))
     for _ in range(2):  # a second reading does not add to the first
         list(pictures.batches(32, 2))
         first, second, third = pictures.scenes()
@@ -254,7 +255,7 @@ def test_no_more_than_a_batch_is_decoded_ahead(tmp_path):
         return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
 
     names = [f"{number:02d}" for number in range(20)]
-    batches = SourcePictures(source_of(names, decode), tmp_path).batches(16, 4)
+    batches = SourcePictures(source_of(names, decode)).batches(16, 4)
     for number in range(1, 4):
         next(batches)
         assert len(decoded) == 4 * number
@@ -267,26 +268,46 @@ def test_a_batch_ends_when_its_masks_have_enough_pixels(tmp_path, monkeypatch):
         return np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
 
     names = [f"{number:03d}" for number in range(5 * DECODERS)]
-    pictures = SourcePictures(source_of(names, decode), tmp_path)
+    pictures = SourcePictures(source_of(names, decode))
     sizes = [len(batch.images) for batch in pictures.batches(16, 1000)]
     assert sizes == [2 * DECODERS] * 2 + [DECODERS]
 
 
-def test_pictures_of_the_names_that_are_trained_on_are_warned_of(tmp_path):
-    path = tmp_path / "known.csv"
-    splits = ["train", "validation", "test", "test", "test"]
-    lines = [f"{name},{n},{splits[n]},1" for n, name in enumerate(NAMES)]
-    path.write_text("\n".join([",".join(SPLIT_COLUMNS), *lines]) + "\n")
-    (line,) = doubts_on(source_of(NAMES), path)
-    assert line.startswith("2 of these 5 names stand in the training or validation split of known")
-    assert doubts_on(source_of(NAMES[2:]), path) == []  # for testing alone
-    assert doubts_on(source_of(["demo_077"]), path) == []
-    assert doubts_on(source_of(NAMES), tmp_path / "none.csv") == []
+def test_pictures_that_a_network_has_seen_are_counted_wherever_they_lie(prepared, tmp_path):
+    """By what they look like: stored anew, and larger, they are known again."""
+    drawn = [draw_demo_pair(name)[0] for name in NAMES[:2]]
+    seen = [
+        cv2.imdecode(cv2.imencode(".jpg", cv2.resize(image, None, fx=1.5, fy=1.5))[1], 1)
+        for image in drawn
+    ]
+    split = Split([reduce_picture(image, 32) for image in seen], None, NAMES[:2], None)
+    write_trained_on(tmp_path, [split])
+    config = {"settings": {"data_sha256": "other", "data_source": "drawn"}}
+    (line,) = doubts_on(source_of(NAMES), {tmp_path: config})
+    assert line.startswith(f"{tmp_path} was trained on 2 of these 5 pictures, or on frames that")
+    assert doubts_on(source_of(NAMES[2:]), {tmp_path: config}) == []
+    pictures = PreparedPictures("test", prepared)
+    assert pictures.doubts({tmp_path: config}) == []
+    write_trained_on(tmp_path / "next", [pictures.pairs_of_split], start=tmp_path)
+    (line,) = pictures.doubts({tmp_path / "next": config})
+    assert line.startswith(f"{tmp_path / 'next'} was trained on 3 of these 3 pictures")
+    (line,) = doubts_on(source_of(NAMES), {tmp_path / "next": config})
+    assert "2 of these 5" in line
+    (tmp_path / TRAINED_ON).write_text("abc")
+    with pytest.raises(InputError, match=r"trained_on\.txt: is damaged; copy it again"):
+        pictures.doubts({tmp_path: config})
+
+
+def test_groups_that_are_known_are_not_looked_for(monkeypatch):
+    monkeypatch.setattr("utils.scoring.labelled.sift_features", lambda _: pytest.fail("it looks"))
+    pictures = SourcePictures(source_of(NAMES)._replace(groups=np.array([0, 0, 1, 2, 2])))
+    list(pictures.batches(32, 2))
+    assert pictures.scenes().tolist() == [0, 0, 1, 2, 2]
 
 
 def test_pictures_that_a_network_was_trained_on_by_their_source_are_warned_of(tmp_path):
     configs = {"A": {"settings": {"data_source": "drawn"}}, "B": {"settings": {"data_source": "x"}}}
-    (line,) = doubts_on(source_of(NAMES), tmp_path / "none.csv", configs)
+    (line,) = doubts_on(source_of(NAMES), configs)
     assert line.startswith("A was trained on drawn: ")
 
 
@@ -299,17 +320,17 @@ def test_masks_that_look_wrong_are_warned_of_and_empty_ones_refused(tmp_path):
         picture, mask = draw_demo_pair(name)
         return picture, 0 * mask
 
-    covered, upside_down = doubts_on(source_of(NAMES, inverted), tmp_path / "none.csv")
+    covered, upside_down = doubts_on(source_of(NAMES, inverted))
     assert "cover" in covered
     assert "5 of 5 masks look inverted" in upside_down
     assert upside_down.endswith("--mask-inverted")
     source = source_of(NAMES, empty)._replace(convention=MaskConvention(values=(83,)))
     with pytest.raises(InputError, match="no mask shows the value 83, that of --mask-value"):
-        doubts_on(source, tmp_path / "none.csv")
+        doubts_on(source)
 
 
 def test_stderr_is_the_same_after_pairs_were_read_in_threads(tmp_path):
-    pictures = SourcePictures(source_of(NAMES), tmp_path)
+    pictures = SourcePictures(source_of(NAMES))
     before = os.fstat(2)
     list(parallel(lambda row: pictures.pairs([row], 32), list(range(5)) * 8))
     assert os.path.samestat(before, os.fstat(2))

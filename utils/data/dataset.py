@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from utils.command import InputError
 from utils.data.splits import SPLITS, read_splits
-from utils.files import PART, file_sha256, read_whole, reading
+from utils.files import PART, file_sha256, read_whole, reading, write_beside
 
 PREPARE = "prepare the data set again"
+TRAINED_ON = "trained_on.txt"  # beside a network: a fingerprint a line, in hex digits
+SAME_PICTURE = 28  # bits of 256 that fingerprints of one picture may differ in
 FILES = ("images.npy", "masks.npy", "splits.csv", "preview.png", "dataset.json")
 
 
@@ -139,3 +142,56 @@ def load_summary(data_dir):
             if not (isinstance(pairs[split], int) and 0 <= fractions[split] <= 1):
                 raise ValueError
     return summary
+
+
+# Which pictures a network has seen
+
+
+def fingerprints(images):
+    """Return (n, 32) uint8 for (n, size, size, 3) uint8 pictures: by them one is known again.
+
+    Each bit tells whether it grows lighter from one cell of a grid of 17 x 16 to the next (dHash,
+    Krawetz 2013). Of HyperKvasir's pictures, stored again as JPEG at half or twice the size, up to
+    25 bits change; 37 or more are different between two pictures, but for doubled frames.
+    """
+    bits = []
+    for image in (images[row] for row in range(len(images))):  # one at a time, if they are Rows
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        grid = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA)
+        bits.append(np.diff(grid, axis=1).ravel() > 0)
+    return np.packbits(np.reshape(bits, (-1, 256)), axis=1)
+
+
+def write_trained_on(folder, splits, start=None):
+    """Leave with the network of `folder` the fingerprints of what it is trained on.
+
+    splits: each a Split; start: the folder of the network that it begins with, or None.
+    """
+    known = [read_trained_on(start)] if start and (Path(start) / TRAINED_ON).is_file() else []
+    known += [fingerprints(split.images) for split in splits]
+    lines = sorted({bits.tobytes().hex() for bits in np.concatenate(known)})
+    with write_beside(Path(folder) / TRAINED_ON) as beside:
+        beside.write_text("".join(f"{line}\n" for line in lines))
+
+
+def read_trained_on(folder):
+    """Return the fingerprints that `write_trained_on` has left in a folder, (n, 32) uint8.
+
+    Raises InputError for a file that is damaged or missing.
+    """
+    path = Path(folder) / TRAINED_ON
+    with reading(path, "copy it again from where the network comes from, or remove it"):
+        data = bytes.fromhex(read_whole(path).decode("ascii"))
+        return np.frombuffer(data, np.uint8).reshape(-1, 32)
+
+
+def are_among(prints, known):
+    """Return (n,) bool: which of the fingerprints, (n, 32) uint8, are of a picture among `known`.
+
+    known: (m, 32) uint8.
+    """
+    bits, known = (
+        np.unpackbits(some, axis=1).astype(np.float32) * 2 - 1 for some in (prints, known)
+    )
+    alike = 256 - 2 * SAME_PICTURE  # equal bits less others
+    return np.array([(known @ each).max(initial=0) >= alike for each in bits], bool)

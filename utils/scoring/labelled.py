@@ -1,14 +1,23 @@
 """Labelled pictures to score, batch by batch: of prepared splits, or of any source of pairs."""
 
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from utils.command import InputError, in_all, parallel
-from utils.data.dataset import check_unchanged, load_split, load_summary
+from utils.data.dataset import (
+    TRAINED_ON,
+    are_among,
+    check_unchanged,
+    fingerprints,
+    load_split,
+    load_summary,
+    read_trained_on,
+)
 from utils.data.pictures import DECODERS, border_fraction, reduce_pair
-from utils.data.scenes import group_scenes, sift_features
+from utils.data.scenes import FeatureFile, group_scenes, sift_features
 from utils.data.sources import mask_doubts, watch_decoders
 from utils.data.splits import read_splits
 from utils.prediction.networks import ancestors, descent_doubts
@@ -49,6 +58,22 @@ def read_pairs(source, names, work, count):
                 read += parallel(work, some, DECODERS)
             begin += len(some)
         yield read
+
+
+def seen_by(folder, prints):
+    """Return lines, at most one, on pictures that a network has seen; None if that is unknown.
+
+    folder: the network's; prints: the pictures' fingerprints, (n, 32) uint8.
+    """
+    if not (Path(folder) / TRAINED_ON).is_file():
+        return None
+    seen = int(are_among(prints, read_trained_on(folder)).sum())
+    if not seen:
+        return []
+    return [
+        f"{folder} was trained on {seen:,} of these {len(prints):,} pictures, or on frames that"
+        " look the same: their scores are not true."
+    ]
 
 
 class PreparedPictures:
@@ -158,22 +183,26 @@ class PreparedPictures:
         configs: the networks' config.json by their folders.
         """
         lines = []
+        prints = fingerprints(self.pairs_of_split.images)
         for folder, config in configs.items():
-            if not self.is_trained_on_by(config):
-                lines.append(
-                    f"{folder} was trained on other data or another split"
-                    f" ({config['settings']['data_source']}). If it has seen any of these images,"
-                    " the scores are not true."
-                )
-            elif self.split in ("train", "all"):
+            own = self.is_trained_on_by(config)
+            if own and self.split in ("train", "all"):
                 these = "these images" if self.split == "train" else "most of these images"
                 lines.append(
                     f"{folder} was trained on {these}: their scores say little about new ones."
                 )
-            elif self.split == "validation":
+            elif own and self.split == "validation":
                 lines.append(
                     f"the epoch of {folder} was chosen on these images: new ones score a little"
                     " lower."
+                )
+            elif (seen := seen_by(folder, prints)) is not None:
+                lines += seen
+            elif not own:
+                lines.append(
+                    f"{folder} was trained on other data or another split"
+                    f" ({config['settings']['data_source']}). If it has seen any of these images,"
+                    " the scores are not true."
                 )
             lines += descent_doubts(folder, config, self.sha256)
         return lines
@@ -260,17 +289,15 @@ class FoldPictures:
 class SourcePictures:
     """All pairs of a source that was never prepared: decoded in threads, a batch at a time.
 
-    source: as data/sources.py returns it; known_splits: the splits file whose names the project's
-    networks are trained on.
+    source: as data/sources.py returns it; without groups of its own, scenes are looked for.
     """
 
-    def __init__(self, source, known_splits):
+    def __init__(self, source):
         self.pairs_of_source, self.parts = source, [self]
-        self.known_splits = Path(known_splits)
         self.split, self.names = None, source.names
         self.title, self.source = f"pictures of {source.label}", source.label
         self.sha256 = source.archive_sha256
-        self.features, self.fractions, self.borders = [], [], []
+        self.prints, self.fractions, self.borders = [], [], []
 
     def check_size(self, size, folder):
         """Take any size: pairs are reduced to it as they are read."""
@@ -289,10 +316,13 @@ class SourcePictures:
             found = sift_features(picture) if self.pairs_of_source.groups is None else None
             return *reduce_pair(picture, mask, size), found, mask
 
-        self.features, self.fractions, self.borders = [], [], []
+        self.features = FeatureFile(tempfile.TemporaryFile())  # noqa: SIM115, as long as this
+        self.prints, self.fractions, self.borders = [], [], []
         for read in read_pairs(self.pairs_of_source, self.names, work, count):
             images, masks, features, own_masks = zip(*read, strict=True)
-            self.features += features
+            for described in filter(None, features):
+                self.features.append(described)
+            self.prints.append(fingerprints(images))
             self.fractions += [mask.mean() for mask in masks]
             self.borders += map(border_fraction, masks)
             yield Batch(np.stack(images), np.stack(masks), own_masks)
@@ -313,7 +343,7 @@ class SourcePictures:
         return [""] * len(self.names)
 
     def is_trained_on_by(self, config):
-        """Return None: a network keeps no names of what it was trained on."""
+        """Return None: these are no data set that one is trained on."""
 
     def doubts(self, configs):
         """Return lines on masks that look wrong, and on what the networks may have seen of this.
@@ -324,21 +354,13 @@ class SourcePictures:
         lines = mask_doubts(self.pairs_of_source, self.fractions, self.borders)
         lines += self.pairs_of_source.notes()
         for folder, config in configs.items():
-            seen = [config["settings"], *ancestors(config["settings"])]
-            if self.source in [data["data_source"] for data in seen]:
+            data = [config["settings"], *ancestors(config["settings"])]
+            seen = seen_by(folder, np.concatenate(self.prints))
+            if seen is not None:
+                lines += seen
+            elif self.source in [each["data_source"] for each in data]:
                 lines.append(
                     f"{folder} was trained on {self.source}: of pictures that it has seen, the"
                     " scores are not true."
-                )
-        if self.known_splits.is_file():
-            names, _, split, *_ = read_splits(self.known_splits)
-            known = {name for name, its in zip(names, split, strict=True) if its != "test"}
-            known &= set(self.names)
-            if known:
-                lines.append(
-                    f"{len(known):,} of these {len(self.names):,} names stand in the training or"
-                    f" validation split of {self.known_splits.name}, by which networks are trained"
-                    " unless told otherwise. Of pictures that the network has seen, the scores are"
-                    " not true."
                 )
         return lines
