@@ -388,6 +388,73 @@ def test_ones_own_validation_split_stays_where_its_test_fold_is_asked_for(folder
         assert (tmp_path / "out/splits.csv").read_text() == mine.read_text()
 
 
+def prepared_by(text, folders, tmp_path, fold=None, name="mine.csv"):
+    """Return the summary and splits.csv, as four columns, of 20 pairs prepared by a table."""
+    (tmp_path / name).write_text(text)
+    summary = data.prepare(folder_source(*folders), tmp_path / "out", tmp_path / name, fold)
+    return summary, [column[1:] for column in splits_of(tmp_path / "out")]
+
+
+def test_a_split_without_validation_gets_one_of_its_training_pictures(folders, tmp_path):
+    lines = [f"{n:02d}.png,{'test' if n < 6 else 'train'}" for n in range(20)]
+    text = "\n".join(["file,split", *lines])
+    summary, (_, groups, split, _) = prepared_by(text, folders, tmp_path)
+    assert list(split[:6]) == ["test"] * 6
+    assert set(split[6:]) == {"train", "validation"}
+    assert list(groups) == [str(n) for n in range(20)]
+    count = list(split).count("validation")
+    assert 1 <= count <= 2  # a tenth of 14
+    path = tmp_path / "mine.csv"
+    assert summary["notes"] == [
+        f"{path}: its column 'file' is taken as name",
+        f"{path}: 20 of its names are taken as others, '00.png' as '00'",
+        f"{path}: names no groups, so each picture counts as a scene of its own; frames of one"
+        " scene may stand in two splits",
+        f"{path}: names no validation split; {count} of its 14 training pictures became it",
+    ]
+    with pytest.raises(InputError, match=r"^--fold 1: .*mine\.csv names no folds; leave out"):
+        prepared_by(text, folders, tmp_path, fold=1)
+
+
+def test_groups_alone_are_dealt_into_folds_and_folds_alone_into_splits(folders, tmp_path):
+    patients = [f"{n:02d},patient {n // 2}" for n in range(20)]
+    summary, (_, groups, split, folds) = prepared_by(
+        "\n".join(["name,group", *patients]), folders, tmp_path, fold=3
+    )
+    assert summary["groups"] == 10
+    assert all(groups[::2] == groups[1::2])
+    np.testing.assert_array_equal(split == "test", folds == "3")
+    assert all(split[::2] == split[1::2])
+    assert set(split) == set(SPLITS)
+    lines = [f"{n:02d},{1 + n % 4}" for n in range(20)]
+    summary, (_, _, split, folds) = prepared_by("\n".join(["name,fold", *lines]), folders, tmp_path)
+    assert summary["test_fold"] == 1
+    np.testing.assert_array_equal(split == "test", folds == "1")
+
+
+def test_too_few_scenes_are_refused_before_the_work_and_the_way_out_is_named(folders, tmp_path):
+    source = folder_source(*folders)._replace(decode=None)
+    (tmp_path / "mine.csv").write_text(
+        "name,group\n" + "".join(f"{n:02d},{n % 4}\n" for n in range(20))
+    )
+    for few, splits in (
+        (source._replace(names=source.names[:4]), None),
+        (source._replace(groups=np.arange(20) % 4), None),
+        (source, tmp_path / "mine.csv"),
+    ):
+        with pytest.raises(InputError, match=r"of 4 scenes are too few .* or --splits FILE with"):
+            data.prepare(few, tmp_path / "out", splits)
+    assert not (tmp_path / "out").exists()
+
+
+def test_groups_of_the_source_are_taken_and_no_picture_is_looked_at(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "sift_features", lambda _: pytest.fail("it looks"))
+    source = folder_source(*folders)._replace(groups=np.arange(20) // 2, notes=lambda: ["a note"])
+    summary = data.prepare(source, tmp_path / "out")
+    assert summary["groups"] == 10
+    assert summary["notes"] == ["a note"]
+
+
 @pytest.mark.parametrize("fold", [-1, 5])
 def test_a_fold_that_there_is_not_is_refused_before_any_work(fold, folders, tmp_path):
     source = folder_source(*folders)._replace(decode=None)

@@ -237,3 +237,48 @@ def test_what_hangs_together_by_pairs_is_one_group(monkeypatch):
     monkeypatch.setattr(scenes, "candidate_pairs", lambda features: sorted(joined | {(0, 1)}))
     monkeypatch.setattr(scenes, "count_inliers", lambda *pair: 4 * (pair in joined))
     np.testing.assert_array_equal(scenes.group_scenes(range(6)), [0, 1, 1, 2, 1, 2])
+
+
+def links_between(count, monkeypatch):
+    """Let `group_scenes` find these links instead: {(first, second): keypoints that agree}."""
+
+    def grouped(links):
+        found = sorted((*pair, inliers) for pair, inliers in links.items())
+        monkeypatch.setattr(scenes, "scene_pairs", lambda _: found)
+        return scenes.group_scenes(range(count)).tolist()
+
+    return grouped
+
+
+def test_few_keypoints_join_groups_only_where_half_of_their_pairs_are_joined(monkeypatch):
+    sure = {(0, 1): 8, (2, 3): 30}
+    grouped = links_between(4, monkeypatch)
+    assert grouped(sure | {(1, 2): 4}) == [0, 0, 1, 1]  # one of four pairs
+    assert grouped(sure | {(1, 2): 4, (0, 2): 7}) == [0, 0, 0, 0]
+    assert grouped(sure | {(1, 2): 8}) == [0, 0, 0, 0]
+    assert grouped({(0, 1): 8, (1, 2): 4}) == [0, 0, 0, 1]  # one of two
+    assert grouped({(0, 1): 4, (1, 2): 4, (2, 3): 4}) == [0, 0, 0, 1]  # one of three
+    assert grouped({(0, 3): 5, (1, 2): 4}) == [0, 1, 1, 0]
+
+
+def test_features_in_a_file_are_those_that_were_put_there(originals, tmp_path):
+    originals = [*originals, scenes.sift_features(np.zeros((9, 9, 3), np.uint8))]
+    with open(tmp_path / "features", "w+b") as file:
+        stored = scenes.FeatureFile(file)
+        for features in originals:
+            stored.append(features)
+        assert len(stored) == 9
+        for row in (8, 3, 0):
+            for array, expected in zip(stored[row], originals[row], strict=True):
+                np.testing.assert_array_equal(array, expected)
+                assert array.dtype == expected.dtype
+        assert scenes.candidate_pairs(stored) == scenes.candidate_pairs(originals)
+
+
+def test_copies_are_found_among_more_pictures_than_a_sample(originals, monkeypatch):
+    monkeypatch.setattr(scenes, "NEIGHBOURS", 6)
+    monkeypatch.setattr(scenes, "SAMPLE", 8)
+    copies = [scenes.sift_features(jpeg_and_brighter(picture)) for picture in drawn_pictures(8)]
+    pairs = scenes.candidate_pairs(originals + copies)
+    assert {(row, row + 8) for row in range(8)} <= set(pairs)
+    assert len(pairs) <= 16 * 6

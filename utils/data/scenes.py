@@ -156,7 +156,7 @@ def candidate_pairs(features):
     from sklearn.decomposition import PCA
     from sklearn.neighbors import NearestNeighbors
 
-    count, words, axes = len(features), 32, 512
+    count, words = len(features), 32
     sampled = range(0, count, max(1, -(-count // SAMPLE)))
     sample = [features[row].descriptors[::8] for row in sampled]
     if count <= NEIGHBOURS + 1 or sum(map(len, sample)) < words:
@@ -166,7 +166,8 @@ def candidate_pairs(features):
     centers = centers.fit(sample).cluster_centers_
     looks = np.stack([vlad(features[row].descriptors, centers) for row in sampled])
     if count > len(looks):
-        axes = PCA(axes, svd_solver="randomized", random_state=0).fit(looks).components_
+        pca = PCA(min(512, len(looks)), svd_solver="randomized", random_state=0)
+        axes = pca.fit(looks).components_
         looks = np.stack([axes @ vlad(features[n].descriptors, centers) for n in range(count)])
     found = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(looks).kneighbors(return_distance=False)
     return sorted({(min(i, j), max(i, j)) for i, row in enumerate(found.tolist()) for j in row})
