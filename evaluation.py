@@ -399,7 +399,7 @@ def parse_arguments():
     add("--split", choices=(*SPLITS, "all"), help="default: test")
     add("--images", **folder, help="labelled, with --masks; not prepared")
     add("--masks", **folder, help="with the same file names")
-    add("--archive", **file, help="a zip of such pictures and masks")
+    add("--archive", **file, help="a zip, or a folder, of such images/ and masks/")
     add("--splits", **file, help="a table with the groups of --images or --archive")
     add_mask_arguments(parser)
     add(

@@ -13,7 +13,7 @@ import numpy as np
 
 from utils.command import InputError, Progress, parallel
 
-# Keypoints that agree and so join two pictures; docs/split.md says what each number joins. Fewer
+# Keypoints that agree and so join two pictures; docs/data.md says what each number joins. Fewer
 # than SURE_INLIERS may agree by chance, and join groups only where half of their pairs are joined
 MIN_INLIERS, SURE_INLIERS = 4, 8
 
