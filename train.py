@@ -11,6 +11,7 @@ Stopped in the middle, the same command goes on where it was. In checkpoints/ th
     curves.png     the same, drawn
     augmented.png  a sheet of training pairs as the network sees them
     config.json    every setting, the versions, the machine, the data set's hash
+    trained_on.txt by what each of these pictures is known again, if a network is scored on it
 """
 
 import argparse
@@ -37,7 +38,7 @@ from utils.command import (
     run,
     whole,
 )
-from utils.data.dataset import check_unchanged, load_split, load_summary
+from utils.data.dataset import check_unchanged, load_split, load_summary, write_trained_on
 from utils.devices import (
     PRECISIONS,
     choose_precision,
@@ -420,9 +421,11 @@ def train_phase(training, phase):
     )
 
 
-def train(training, machine, fresh):
+def train(training, machine, arguments):
     """Train through all phases, or what is left of them."""
-    begin(training, machine, fresh)
+    begin(training, machine, arguments.fresh)
+    splits = training.split, training.validation.split
+    write_trained_on(training.folder, splits, arguments.start)
     if training.rows:
         with input_errors():
             load_unet(training.folder / "unet.keras", way_out="--fresh begins anew")
@@ -556,7 +559,7 @@ def main():
             machine = describe_machine(precision, strategy.num_replicas_in_sync)
             print(*describe_start(training, machine, summary), sep="\n", flush=True)
             with out_of_memory(settings):
-                train(training, machine, arguments.fresh)
+                train(training, machine, arguments)
             print(describe_end(training, summary))
     evaluate = ["--data", arguments.data] if arguments.data != DATA_DIR else []
     evaluate += ["--checkpoints", str(folder)] if arguments.checkpoints != CHECKPOINTS_DIR else []

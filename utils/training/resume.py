@@ -3,11 +3,12 @@
 import json
 
 from utils.command import InputError
+from utils.data.dataset import TRAINED_ON
 from utils.devices import PRECISIONS
 from utils.files import cannot_write, read_whole, reading, write_beside
 from utils.training.backups import KEPT, RESUME, drop_backups, restore
 
-OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", "config.json"]
+OUTPUTS = ["unet.keras", "history.csv", "curves.png", "augmented.png", TRAINED_ON, "config.json"]
 
 
 def earlier_training(folder, settings):
