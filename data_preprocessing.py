@@ -45,15 +45,9 @@ from utils.command import (
 from utils.data.dataset import FILES, Rows
 from utils.data.demo import draw_demo_pair
 from utils.data.download import download_archive
+from utils.data.folds import fold_scenes, split_by_fold
 from utils.data.pictures import DECODERS, border_fraction, reduce_pair
-from utils.data.scenes import (
-    MIN_INLIERS,
-    FeatureFile,
-    fold_scenes,
-    group_scenes,
-    sift_features,
-    split_by_fold,
-)
+from utils.data.scenes import FeatureFile, group_scenes, sift_features
 from utils.data.sources import (
     Source,
     add_mask_arguments,
@@ -73,9 +67,7 @@ from utils.data.splits import (
     tested_fold,
 )
 from utils.files import file_sha256, replace_files
-from utils.scoring.agreement import MIN_CORRELATION, doubled_frames
-from utils.scoring.measure import set_scores
-from utils.scoring.pixels import image_scores
+from utils.scoring.agreement import describe_agreement
 
 # Where things are
 DATA_DIR = "data/processed"
@@ -304,37 +296,6 @@ def save_preview(folder, names, fractions, count=8):
     save_sheet(folder / "preview.png", sheet, titles, "From the smallest to the largest polyp")
 
 
-# The agreement of the annotators
-
-
-def agreement(source):
-    """Return the lines that say how far the two annotations of frames shown twice agree.
-
-    source: a Source. Raises InputError for a pair that cannot be decoded.
-    """
-    with watch_decoders(source, source.names):
-        frames = doubled_frames(source.names, source.decode)
-    if not frames:
-        return [f"{source.label}: no frame stands there twice, so no annotations can be compared"]
-    counts = [frame.counts for frame in frames]
-    dice = image_scores(counts)["dice"]
-    width = max(len(name) for frame in frames for name in (frame.first, frame.second))
-    return [
-        f"{'first':{width}}  {'second':{width}}  keypoints  correlation   Dice",
-        *(
-            f"{frame.first:{width}}  {frame.second:{width}}  {frame.inliers:9,}"
-            f"  {frame.correlation:11.3f}  {score:5.3f}"
-            for frame, score in zip(frames, dice, strict=True)
-        ),
-        f"{source.label}: frames that stand there twice, with two annotations: {len(frames):,}",
-        f"  Dice of the two: mean {dice.mean():.3f}, median {np.median(dice):.3f},"
-        f" lowest {dice.min():.3f}; pixels pooled, F1 {set_scores(counts)['f1']:.3f}",
-        f"  the same frame: at least {MIN_INLIERS} keypoints agree on a shift, rotation and scale,",
-        f"  and so laid on each other, their fine detail correlates by at least {MIN_CORRELATION}",
-        "  compared: the pixels of the first that both show, with the second annotation laid on it",
-    ]
-
-
 # The command
 
 
@@ -396,7 +357,7 @@ def main():
     start = time.monotonic()
     source = choose_source(arguments)
     if arguments.agreement:
-        print(*agreement(source), sep="\n")
+        print(*describe_agreement(source), sep="\n")
         return
     splits_file = choose_splits(arguments, source.names)
     summary = prepare(source, arguments.data, splits_file, arguments.fold)

@@ -8,11 +8,12 @@ from utils.command import InputError
 from utils.data import scenes
 from utils.data.dataset import SPLITS
 from utils.data.demo import draw_demo_pair
+from utils.data.folds import fold_scenes, split_by_fold
 
 
 def split_scenes(groups, fractions, fold_count=5, parts=10, seed=42, test_fold=0):
-    folds = scenes.fold_scenes(groups, fractions, fold_count, seed)
-    return scenes.split_by_fold(groups, fractions, folds, test_fold, parts, seed), folds
+    folds = fold_scenes(groups, fractions, fold_count, seed)
+    return split_by_fold(groups, fractions, folds, test_fold, parts, seed), folds
 
 
 def assert_whole(groups, *labels):
@@ -96,7 +97,7 @@ def test_every_fold_can_be_the_test_split():
 def test_a_fold_that_leaves_one_scene_is_refused():
     groups, folds = np.int64([0, 0, 1, 2]), np.int64([1, 1, 0, 0])
     with pytest.raises(InputError, match="fold 0 as the test split leaves too few scenes, 1, to"):
-        scenes.split_by_fold(groups, np.full(4, 0.1), folds, 0, 10, 42)
+        split_by_fold(groups, np.full(4, 0.1), folds, 0, 10, 42)
 
 
 def drawn_pictures(count):

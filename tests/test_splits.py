@@ -8,7 +8,7 @@ import pytest
 from data_preprocessing import SPLITS_PATH
 from utils.command import InputError
 from utils.data import splits
-from utils.data.scenes import split_by_fold
+from utils.data.folds import split_by_fold
 
 
 def write_splits(path, lines, header="name,group,split,fold"):

@@ -10,8 +10,10 @@ import numpy as np
 
 from utils.command import Progress, parallel
 from utils.data.pictures import DECODERS, HALF, picture_area
-from utils.data.scenes import fit_similarity, scene_pairs, sift_features
-from utils.scoring.pixels import confusion_counts
+from utils.data.scenes import MIN_INLIERS, fit_similarity, scene_pairs, sift_features
+from utils.data.sources import watch_decoders
+from utils.scoring.measure import set_scores
+from utils.scoring.pixels import confusion_counts, image_scores
 
 # Laid on each other, two pictures whose fine detail correlates so much are the same frame. In
 # HyperKvasir, where all pairs were looked at, it is 0.97 and more for those, and for a scene a
@@ -115,3 +117,31 @@ def differing(picture, other, area):
     """
     difference = cv2.blur(cv2.absdiff(picture, other).max(axis=2), (15, 15))
     return difference > np.median(difference[area]) + 60
+
+
+def describe_agreement(source):
+    """Return the lines that say how far the two annotations of frames shown twice agree.
+
+    source: a Source. Raises InputError for a pair that cannot be decoded.
+    """
+    with watch_decoders(source, source.names):
+        frames = doubled_frames(source.names, source.decode)
+    if not frames:
+        return [f"{source.label}: no frame stands there twice, so no annotations can be compared"]
+    counts = [frame.counts for frame in frames]
+    dice = image_scores(counts)["dice"]
+    width = max(len(name) for frame in frames for name in (frame.first, frame.second))
+    return [
+        f"{'first':{width}}  {'second':{width}}  keypoints  correlation   Dice",
+        *(
+            f"{frame.first:{width}}  {frame.second:{width}}  {frame.inliers:9,}"
+            f"  {frame.correlation:11.3f}  {score:5.3f}"
+            for frame, score in zip(frames, dice, strict=True)
+        ),
+        f"{source.label}: frames that stand there twice, with two annotations: {len(frames):,}",
+        f"  Dice of the two: mean {dice.mean():.3f}, median {np.median(dice):.3f},"
+        f" lowest {dice.min():.3f}; pixels pooled, F1 {set_scores(counts)['f1']:.3f}",
+        f"  the same frame: at least {MIN_INLIERS} keypoints agree on a shift, rotation and scale,",
+        f"  and so laid on each other, their fine detail correlates by at least {MIN_CORRELATION}",
+        "  compared: the pixels of the first that both show, with the second annotation laid on it",
+    ]

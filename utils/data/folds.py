@@ -1,0 +1,76 @@
+"""Folds: scenes dealt into parts of about the same size, none of them parted."""
+
+import numpy as np
+
+from utils.command import InputError
+
+
+def fold_scenes(groups, polyp_fractions, fold_count, seed):
+    """Deal pairs into folds of about the same size without parting a group.
+
+    groups: (n,) int; polyp_fractions: (n,) float, 0 to 1, by which each fold gets its share of
+    small and large polyps. Returns (n,) int, 0 to fold_count - 1; fold 0, the test split unless
+    another is asked for, is the one nearest to its share.
+    Raises InputError for fewer groups than folds, or than the three splits.
+    """
+    groups = np.asarray(groups)
+    scenes, needed = len(np.unique(groups)), max(fold_count, 3)
+    if scenes < needed:
+        raise InputError(
+            f"{len(groups)} pairs of {scenes} scenes are too few to split; at least {needed}"
+            " different scenes are needed, or --splits FILE with a split of your own"
+        )
+    return deal(groups, size_classes(polyp_fractions), fold_count, seed)
+
+
+def split_by_fold(groups, polyp_fractions, folds, test_fold, validation_parts, seed):
+    """Return (n,) str, "train", "validation" or "test", that part no group.
+
+    The pairs of fold `test_fold` are for testing, one of `validation_parts` parts of the rest for
+    validation. groups, folds: (n,) int, no group in two folds; polyp_fractions: (n,) float, 0 to 1.
+    Raises InputError if the rest are fewer than two scenes.
+    """
+    split = np.full(len(groups), "train", object)
+    split[folds == test_fold] = "test"
+    rest = np.flatnonzero(folds != test_fold)
+    scenes = len(np.unique(groups[rest]))
+    if scenes < 2:
+        raise InputError(
+            f"fold {test_fold} as the test split leaves too few scenes, {scenes}, to train and to"
+            " validate; at least 2 are needed"
+        )
+    sizes = size_classes(polyp_fractions)[rest]
+    parts = deal(groups[rest], sizes, min(validation_parts, scenes), seed)
+    split[rest[parts == 0]] = "validation"
+    return split
+
+
+def size_classes(polyp_fractions):
+    """Return (n,) int, up to 5 classes of as many polyps each, from small to large."""
+    classes = max(1, min(5, len(polyp_fractions) // 50))
+    bounds = np.quantile(polyp_fractions, np.arange(1, classes) / classes)
+    return np.digitize(polyp_fractions, bounds)
+
+
+def deal(groups, classes, count, seed):
+    """Return (n,) int, 0 to count - 1: parts that part no group and have their share of classes.
+
+    Part 0 is the one nearest to its share of pictures, and of groups if it has fewer, or the first
+    within a tenth: the splitter puts the largest groups into its first parts, and a test split
+    or a validation split of little else than one scene would say little.
+    """
+    from sklearn.model_selection import (
+        StratifiedGroupKFold,  # here, for it takes a second to import
+    )
+
+    if np.unique(classes, return_counts=True)[1].min() < count:  # which the splitter refuses
+        classes = np.zeros_like(classes)
+    parts = np.empty(len(groups), int)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    for part, (_, rows) in enumerate(splitter.split(groups, classes, groups)):
+        parts[rows] = part
+    pictures = np.bincount(parts)
+    scenes = np.array([len(np.unique(groups[parts == part])) for part in range(count)])
+    astray = np.abs(pictures / pictures.mean() - 1) + np.maximum(1 - scenes / scenes.mean(), 0)
+    nearest = np.argmin(np.maximum(astray, 1 / 10))
+    return np.where(parts == nearest, 0, np.where(parts == 0, nearest, parts))
