@@ -9,10 +9,9 @@ import pytest
 import data_preprocessing as data
 from shell import assert_mistake, run_script
 from test_data_preprocessing import REAL_ARCHIVE, needs_real_data
-from utils.command import InputError
 from utils.data import scenes
 from utils.data.demo import draw_demo_pair
-from utils.data.sources import archive_source, paired_source
+from utils.data.sources import archive_source
 from utils.scoring import agreement
 from utils.scoring.pixels import image_scores
 
@@ -249,11 +248,6 @@ def test_a_mistake_in_a_pair_is_a_line(folders):
     cv2.imwrite(str(folders[1] / "demo_1.png"), np.zeros((9, 9), np.uint8))
     options = ["--images", folders[0], "--masks", folders[1], "--agreement"]
     assert_mistake(run_script("data_preprocessing.py", *options), "demo_1.png", "must be the same")
-
-
-def test_a_source_of_no_pairs_is_refused():
-    with pytest.raises(InputError, match=r"pairs\.zip: holds no pairs"):
-        paired_source("pairs.zip", [], [], None)
 
 
 @needs_real_data

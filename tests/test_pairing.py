@@ -304,3 +304,8 @@ def test_the_pages_lines_draw_masks_from_polygons(write_polygons, folders, tmp_p
     source = folder_source(images, tmp_path / "drawn")
     for number in (0, 19):
         np.testing.assert_array_equal(source.decode(f"{number:02d}")[1], make_pair(number)[1])
+
+
+def test_no_pair_at_all_is_refused():
+    with pytest.raises(InputError, match=r"pairs\.zip: holds no pairs"):
+        pair_files("pairs.zip", {}, {})
