@@ -42,7 +42,7 @@ from utils.command import (
     run,
     whole,
 )
-from utils.data.dataset import FILES, Rows
+from utils.data.dataset import FILES, Rows, load_summary
 from utils.data.demo import draw_demo_pair
 from utils.data.download import download_archive
 from utils.data.folds import fold_scenes, split_by_fold
@@ -348,6 +348,19 @@ def parse_arguments():
     return arguments
 
 
+def describe_replaced(data_dir, source):
+    """Return a line, mostly none, on the data set of another source that this one replaces."""
+    if not (Path(data_dir) / "dataset.json").is_file():
+        return []
+    try:
+        earlier = load_summary(data_dir)
+    except InputError:  # a damaged one may well be replaced
+        return []
+    if earlier["source"] == source.label:
+        return []
+    return [f"{data_dir}: {earlier['pairs']['all']:,} pairs of {earlier['source']} were replaced"]
+
+
 def main():
     """Prepare the data set that the command line asks for, or print the agreement on it."""
     arguments = parse_arguments()
@@ -360,13 +373,14 @@ def main():
         print(*describe_agreement(source), sep="\n")
         return
     splits_file = choose_splits(arguments, source.names)
+    replaced = describe_replaced(arguments.data, source)
     summary = prepare(source, arguments.data, splits_file, arguments.fold)
     pairs, seconds = summary["pairs"], time.monotonic() - start
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
     origin += f", fold {arguments.fold}" if arguments.fold is not None else ""
     option = ["--data", arguments.data] if arguments.data != DATA_DIR else []
-    for word, key in (("Beware", "warnings"), ("Note", "notes")):
-        for line in summary[key]:
+    for word, lines in (("Beware", summary["warnings"]), ("Note", summary["notes"] + replaced)):
+        for line in lines:
             print(f"{word}: {one_line(line)}")
     print(
         f"{arguments.data}: {pairs['all']:,} pairs of {IMAGE_SIZE} x {IMAGE_SIZE} from"

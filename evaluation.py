@@ -10,10 +10,10 @@
     python evaluation.py PICTURE_OR_FOLDER ...      a mask for each, at the picture's own size
     python evaluation.py FILM ...                   a film with the outlines of its polyps
 
---checkpoints A B and --compare C D take the mean of several networks' probabilities, --tta that
-over each picture's flips and turns. With --data F G, folders of two folds, A predicts the test
-split of F and B that of G. The test split is for this alone: nothing was chosen by its scores.
-The terminal shows mean IoU, precision, recall, F1 and Dice. In results/ scores leave
+Several folders after --checkpoints or --compare are averaged; --tta averages over each picture's
+flips and turns. With --data F G and --checkpoints A B, two folds and their networks, A predicts the
+test split of F, and B that of G. The test split is for this alone: nothing was chosen by its
+scores. The terminal shows mean IoU, precision, recall, F1 and Dice. In results/ scores leave
 
     index.html            a page of all scores, pictures (from gallery/) and figures
     metrics.md            all scores with definitions and intervals, as tables for a paper
@@ -21,13 +21,17 @@ The terminal shows mean IoU, precision, recall, F1 and Dice. In results/ scores 
     per_image.csv         name, scene, and scores and polyp fraction of each image
     predictions.png       the best, median and worst cases, and seven more figures
 
-own pictures masks/NAME.png (0 and 255), overlays/NAME.jpg, probabilities/NAME.png if asked for, and
-pictures.csv with a row for each polyp, films films/NAME.mp4 and .csv. They replace those of an
-earlier run, which are listed in written.jsonl. A picture or film that cannot be read is named, the
-others are done, and the exit status is 1. As long as checkpoints/ holds no network of your own, or
-for own pictures none whose training is finished, that of SHIPPED_CHECKPOINTS is taken, which comes
-with these scripts. --thresholds prints a table and leaves thresholds.json in the network's folder,
-which THRESHOLD = "validation" below reads.
+and own pictures and films leave
+
+    masks/NAME.png        0 and 255, of the picture's own size; overlays/NAME.jpg with its outlines
+    pictures.csv          a row for each polyp
+    films/NAME.mp4, .csv  the outlined film, and the polyps of each frame
+
+They replace those of an earlier run, which are listed in written.jsonl. A picture or film that
+cannot be read is named, the others are done, and the exit status is 1. Without a finished network
+of your own in checkpoints/, own pictures take SHIPPED_CHECKPOINTS, which comes with these scripts;
+scores take it only if there is none at all. --thresholds prints a table and leaves thresholds.json
+in the network's folder, which THRESHOLD = "validation" below reads.
 """
 
 import argparse
@@ -145,7 +149,7 @@ def choose_networks(named, tta, by_fold=False, finished=False):
     except InputError:
         if "validation" in (THRESHOLD, TEMPERATURE):
             raise
-        threshold, temperature = None, None  # then nothing is told of a temperature
+        threshold, temperature = None, None  # reports then mention no temperature
     if THRESHOLD != "validation":
         threshold = THRESHOLD
     elif scaled:  # it was chosen on probabilities as they are: the same pixels are called polyp
@@ -337,8 +341,8 @@ def segment(arguments):
                 rate = frames / (time.monotonic() - start)
                 lines.append(
                     f"{results.folder / f'films/{name}.mp4'}: {counted(frames, 'frame')},"
-                    f" {with_polyp:,} of them with a polyp, {rate:.0f} a second; each polyp in the"
-                    " .csv beside it"
+                    f" {with_polyp:,} of them with a polyp, segmented at {rate:.0f} a second;"
+                    " each polyp in the .csv beside it"
                 )
     for line in lines:
         print(line)
@@ -389,7 +393,7 @@ def parse_arguments():
         help="your own, films too",
     )
     add = parser.add_argument
-    add("--list", **file, help="names them, a path a line; - for stdin")
+    add("--list", **file, help="a file of paths, one a line; - for stdin")
     add("--probabilities", action="store_true", help="write those of your own pictures too, as PNG")
     add(
         "--data",

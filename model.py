@@ -5,7 +5,7 @@
 The network takes pictures of 0 to 255 as they are, and returns each pixel's probability of polyp.
 All layers are Keras's own. While they are trained, the 3x3 kernels take another form
 (utils/training/kernels.py): filters, activations and the order of the layers are those that stand
-here. A layer that you add is trained as it is.
+here. A layer that you add, and a 3x3 convolution without a bias, is trained as it is.
 """
 
 import argparse

@@ -11,7 +11,7 @@ Stopped in the middle, the same command goes on where it was. In checkpoints/ th
     curves.png     the same, drawn
     augmented.png  a sheet of training pairs as the network sees them
     config.json    every setting, the versions, the machine, the data set's hash
-    trained_on.txt by what each of these pictures is known again, if a network is scored on it
+    trained_on.txt fingerprints of these pictures, to warn when the network is scored on them
 """
 
 import argparse
@@ -74,21 +74,22 @@ GREY = False  # whether pictures are made grey first
 PRIOR = True  # whether the output starts at the polyps' share of the pixels, not at a half
 # How 3x3 kernels are trained: "plain", as in unet.keras; "standardized", which Muon needs; or
 # "equivariant", in eight orientations too, for a multiple of 8 FILTERS (utils/training/kernels.py).
-# With --from the width is that of the network begun with, and the kernels the less shared of both
+# With --from the width is that of the earlier network, and the kernels are the earlier of both in
+# KERNEL_KINDS
 KERNELS = "equivariant"
 DROPPED = 0.3  # of the channels of the two deepest levels, in each training step
 
 # The phases, one after the other. An epoch is one pass over the training split. "bce" and "dice"
 # weigh the two losses. With DECAY the learning rate falls to 0 along a cosine in each phase. A
 # phase with "average" keeps its rate instead, and its network is the running mean of the weights
-# over about that part of it (Polyak and Juditsky 1992); not if it begins with random weights.
+# over about that part of it (Polyak and Juditsky 1992). The first phase ignores it, but for --from.
 PHASES = [
     {"epochs": 76, "learning_rate": 5e-3, "bce": 1, "dice": 1},
     {"epochs": 8, "learning_rate": 3e-3, "bce": 1, "dice": 1, "average": 0.7},
 ]
 OPTIMIZER, DECAY = "muon", True  # Muon takes rates of about 5 times those of "adam"
-# The wider a layer, the more a step changes what it answers, and the first ones can silence it for
-# good. So with DECAY the rate of a network of more filters than this rises over so many steps first
+# The wider a layer, the more a step changes what it answers, and the first steps can silence it for
+# good. So with DECAY and more than WARM_UP_ABOVE filters, the rate first rises over WARM_UP steps
 WARM_UP_ABOVE, WARM_UP = 24, 90
 CLIP_NORM = 1.0  # of the whole gradient, None for no limit: a wild step can kill the ReLUs
 BATCH_SIZE = 16  # over all devices together
@@ -237,10 +238,10 @@ def collect_settings(arguments, summary):
 
 def change_epochs(phases, epochs):
     """Return phases of other numbers of epochs; raises InputError unless there is one for each."""
-    if len(epochs) != len(phases) or not any(epochs):
+    if len(epochs) != len(phases):
         raise InputError(
             f"--epochs {' '.join(map(str, epochs))}: must be {len(phases)} numbers, one for each"
-            " phase, not all of them 0"
+            " phase"
         )
     return [phase | {"epochs": count} for phase, count in zip(phases, epochs, strict=True)]
 
@@ -303,7 +304,7 @@ def build_training(settings, arguments, strategy, precision):
             dropped=settings["dropped"],
             grey=settings["grey"],
         )
-        keras.utils.set_random_seed(settings["seed"])  # whatever the plain one has drawn
+        keras.utils.set_random_seed(settings["seed"])  # no draw below hangs on those of build_unet
         with strategy.scope():
             network = to_train(plain, settings["kernels"], precision)
             if arguments.start:
@@ -454,7 +455,11 @@ def parse_arguments():
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     show = {"help": "default: %(default)s"}
-    parser.add_argument("--original", action="store_true", help="with the original's settings")
+    parser.add_argument(
+        "--original",
+        action="store_true",
+        help="with the settings of the replaced pipeline",
+    )
     parser.add_argument(
         "--filters",
         type=argument(whole(1, MOST_FILTERS)),
@@ -465,7 +470,7 @@ def parse_arguments():
         type=argument(whole(0, MOST_EPOCHS)),
         nargs="+",
         metavar="N",
-        help="of each phase; default: those of PHASES, or the original's",
+        help="one number for each phase; default: those of PHASES, or the original's",
     )
     parser.add_argument(
         "--batch-size",
@@ -486,6 +491,8 @@ def parse_arguments():
     )
     parser.add_argument("--fresh", action="store_true", help="start over")
     arguments = parser.parse_args(command_line())
+    if arguments.epochs and not any(arguments.epochs):
+        parser.error("--epochs: at least one phase needs an epoch")
     if arguments.start and not (Path(arguments.start) / "unet.keras").is_file():
         parser.error(f"--from {arguments.start}: there is no unet.keras in it")
     if arguments.start and Path(arguments.start).resolve() == Path(arguments.checkpoints).resolve():

@@ -62,7 +62,7 @@ def test_an_interruption_while_tensorflow_loads_is_one_line(demo, trained):
 
 def test_several_networks_and_views_are_scored_and_written_down(demo, trained, tmp_path):
     other = tmp_path / "other"
-    shutil.copytree(trained, other)
+    shutil.copytree(trained, other, ignore=shutil.ignore_patterns("trained_on.txt"))
     config = json.loads((other / "config.json").read_text())
     config["settings"] |= {"data_sha256": "another", "seed": 7}
     (other / "config.json").write_text(json.dumps(config))

@@ -245,7 +245,7 @@ def test_a_polyps_numbers_are_those_by_hand():
 def use_brightness(monkeypatch):
     """Let evaluation.py take the brightness of a pixel for its probability of polyp."""
     networks = Networks(["a"], [], [], 0.5)
-    monkeypatch.setattr(evaluation, "choose_networks", lambda *_: networks)
+    monkeypatch.setattr(evaluation, "choose_networks", lambda *_, **__: networks)
     monkeypatch.setattr(evaluation, "start_tensorflow", lambda: None)
     loaded = networks, [brightness], SIZE, "float32"
     monkeypatch.setattr(evaluation, "load_prediction", lambda *_: loaded)

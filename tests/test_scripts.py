@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,7 +193,9 @@ def test_evaluation_warns_of_data_that_the_model_was_not_trained_on(demo, traine
         os.link(demo / name, data / name)
     summary = json.loads((demo / "dataset.json").read_text())
     (data / "dataset.json").write_text(json.dumps(summary | {"sha256": "another"}))
-    options = ["--data", data, "--checkpoints", trained, "--results", tmp_path / "results"]
+    network = tmp_path / "network"
+    shutil.copytree(trained, network, ignore=shutil.ignore_patterns("trained_on.txt"))
+    options = ["--data", data, "--checkpoints", network, "--results", tmp_path / "results"]
     done = run_script("evaluation.py", *options)
     assert done.returncode == 0, done.stderr
     assert "Beware" in done.stdout

@@ -89,7 +89,7 @@ def test_arrays_that_turn_out_short_are_named(demo, tmp_path):
     cut += "from utils.training import epochs\n"
     cut += "epochs.check_health = lambda rows, steps: os.truncate(path, 50_000)"
     done = run(edited(cut, *TINY, "--data", data, "--checkpoints", tmp_path / "checkpoints"))
-    assert_mistake(done, "images.npy: is cut off; prepare the data set again")
+    assert_mistake(done, "images.npy: is damaged; prepare the data set again")
 
 
 def test_a_training_goes_on_in_the_precision_that_it_began_in(demo, tmp_path):

@@ -1,6 +1,7 @@
 """Reading a prepared data set: its rows from disk, split by split, and its summary."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,9 +129,9 @@ def load_summary(data_dir):
             f"{data_dir}: the data set is unfinished; run data_preprocessing.py again as before"
         )
     if not path.exists():
-        raise InputError(
-            f"{data_dir}: no data set there yet; run python data_preprocessing.py (or with --demo)"
-        )
+        run = "python data_preprocessing.py"
+        run += "" if str(data_dir) == "data/processed" else f" --data {shlex.quote(str(data_dir))}"
+        raise InputError(f"{data_dir}: no data set there yet; run {run} (or with --demo)")
     with reading(path, PREPARE):
         summary = json.loads(read_whole(path))
         size, pairs, fractions = (summary[key] for key in ("image_size", "pairs", "polyp_fraction"))

@@ -298,7 +298,7 @@ def document():
     lines = [
         "# What the scores mean",
         "",
-        "`python -m utils.scoring.registry > docs/scores.md` makes this page: edit it there.",
+        "`python -m utils.scoring.registry > docs/scores.md` made this page: edit the registry.",
     ]
     for family, (_, title, note, _) in FAMILIES.items():
         lines += ["", f"## {title}", "", *wrap(note, 100), ""]

@@ -77,7 +77,7 @@ class EpochKeeper:
 
     def __init__(self, training, phase, pairs):
         self.training, self.phase, self.pairs = training, phase, pairs
-        self.drawn, self.estimated = time.monotonic(), False
+        self.drawn, self.ended = time.monotonic(), 0
 
     def begin_epoch(self, epoch, logs=None):
         """Before an epoch, counted from 0."""
@@ -114,12 +114,12 @@ class EpochKeeper:
         self.estimate(seconds)
 
     def estimate(self, seconds):
-        """Print once how long the rest will take if each epoch takes so many seconds."""
+        """Print after the second epoch how long the rest will take, at so many seconds each."""
         phases = self.training.settings["phases"]
         left = sum(phase["epochs"] for phase in phases) - len(self.training.rows)
-        if not self.estimated and left * seconds > 60:
+        self.ended += 1  # the first took longer, to trace the step
+        if self.ended == 2 and left * seconds > 90:
             print(f"about {left * seconds / 60:.0f} minutes to go", flush=True)
-        self.estimated = True
 
 
 def save_network(training):
