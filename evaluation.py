@@ -398,7 +398,7 @@ def parse_arguments():
     add(
         "--data",
         **several,
-        help=f"several: folds, each with the network of its place; default: {DATA_DIR}",
+        help=f"several: folds; the first goes with the first of --checkpoints; default: {DATA_DIR}",
     )
     add("--split", choices=(*SPLITS, "all"), help="default: test")
     add("--images", **folder, help="labelled, with --masks; not prepared")

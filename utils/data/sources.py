@@ -405,7 +405,7 @@ def add_mask_arguments(parser):
         "--mask-names",
         metavar="RULE",
         type=name_rule,
-        help="NAME_image=NAME_mask, say, or NAME=pNAME: how a picture's and its mask's are made",
+        help="a picture's name=its mask's, such as NAME_image=NAME_mask or NAME=pNAME",
     )
     polyp = group.add_mutually_exclusive_group()
     polyp.add_argument(
@@ -420,7 +420,7 @@ def add_mask_arguments(parser):
         "--mask-threshold", metavar="V", type=int, help="the grey value from which on it is polyp"
     )
     group.add_argument(
-        "--mask-inverted", action="store_true", help="that, or white, is what is not polyp"
+        "--mask-inverted", action="store_true", help="polyp is black, or all but what is named"
     )
     group.add_argument(
         "--mask-resize",
@@ -428,7 +428,7 @@ def add_mask_arguments(parser):
         choices=("stretch",),
         const=True,
         default=False,
-        help="bring masks of another size to the picture's; without stretch, of its shape alone",
+        help="bring masks to the picture's size if the shape is the same; stretch: whatever it is",
     )
     group.add_argument(
         "--mask-unite", action="store_true", help="a_mask_1.png, a_mask_2.png are masks of a.jpg"
