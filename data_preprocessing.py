@@ -3,6 +3,7 @@
     python data_preprocessing.py                            download HyperKvasir (46 MB)
     python data_preprocessing.py --archive FILE             use a copy of that archive
     python data_preprocessing.py --images DIR --masks DIR   use your own pictures
+    python data_preprocessing.py --normals DIR ...          add pictures that show no polyp
     python data_preprocessing.py --demo                     draw 120 synthetic pairs, no download
     python data_preprocessing.py --fold K                   test on fold K, 0 to 4, instead of 0
     python data_preprocessing.py --agreement                how far two annotations of a frame agree
@@ -45,9 +46,10 @@ from utils.command import (
 from utils.data.dataset import FILES, Rows, load_summary
 from utils.data.demo import draw_demo_pair
 from utils.data.download import download_archive
-from utils.data.folds import fold_scenes, split_by_fold
+from utils.data.folds import deal_normals, fold_scenes, split_by_fold
+from utils.data.normals import add_normals, normal_source
 from utils.data.pictures import DECODERS, border_fraction, reduce_pair
-from utils.data.scenes import FeatureFile, group_scenes, sift_features
+from utils.data.scenes import UNKNOWN, FeatureFile, fill_scenes, sift_features
 from utils.data.sources import (
     Source,
     add_mask_arguments,
@@ -96,18 +98,22 @@ def choose_source(arguments):
     if arguments.demo:
         return demo_source()
     convention = mask_convention(arguments)
+    normals = normal_source(arguments.normals) if arguments.normals else None  # before a download
     if arguments.images:
         source = folder_source(arguments.images, arguments.masks, convention)
     else:
         if not arguments.archive:
             download_archive(ARCHIVE_URL, ARCHIVE_PATH, ARCHIVE_BYTES, ARCHIVE_SHA256)
         source = archive_source(arguments.archive or ARCHIVE_PATH, convention)
-    return source._replace(groups=None) if arguments.regroup else source
+    source = add_normals(source, normals) if normals else source
+    unknown = np.full(len(source.names), UNKNOWN)
+    return source._replace(groups=unknown) if arguments.regroup else source
 
 
 def demo_source():
     """Return DEMO_PAIRS synthetic pairs, drawn with integers only: the same on every machine."""
-    return Source("demo", [f"demo_{i:03d}" for i in range(DEMO_PAIRS)], draw_demo_pair)
+    names = [f"demo_{i:03d}" for i in range(DEMO_PAIRS)]
+    return Source("demo", names, draw_demo_pair, np.full(DEMO_PAIRS, UNKNOWN))
 
 
 # Which pairs train, validate and test
@@ -117,7 +123,7 @@ def choose_splits(arguments, names=None):
     """Return the splits file that the arguments ask for, or None: to be computed.
 
     By default, pictures of HyperKvasir's names get the split that the repository keeps. names: of
-    the pictures; None before they are known, when only the official archive is sure to have those.
+    the pairs; None before they are known, when only the official archive is sure to have those.
     Raises InputError if the repository's file is missing where it may be needed.
     """
     if arguments.splits or arguments.regroup or arguments.demo:
@@ -135,7 +141,7 @@ def check_splits(arguments):
     """Raise InputError for a splits file or a fold that is of no use, before any download."""
     if path := choose_splits(arguments):
         given = read_splits(path)
-        complete_splits(path, given, np.zeros(len(given.names)), arguments.fold)
+        complete_splits(path, given, np.ones(len(given.names)), arguments.fold)
     elif arguments.regroup:
         check_computed_fold(arguments.fold)
 
@@ -183,28 +189,55 @@ def complete_splits(path, given, fractions, fold):
     return Splits(names, groups, split, folds, notes)
 
 
+def join_normals(splits, names, groups):
+    """Return Splits of pairs with normal pictures joined, of which their file says nothing.
+
+    names: of the normal pictures; groups: (n,) int, their scenes.
+    """
+    tested = tested_fold(splits.split, splits.folds)
+    first, last = splits.folds.min(), splits.folds.max()
+    tested = 0 if tested is None else tested - first
+    count = max(FOLDS, last - first + 1)
+    split, folds = deal_normals(groups, count, tested, VALIDATION_PARTS, SEED)
+    return Splits(
+        splits.names + names,
+        np.append(splits.groups, groups - groups.min() + splits.groups.max() + 1),
+        np.append(splits.split, split),
+        np.append(splits.folds, folds + first),
+        splits.notes,
+    )
+
+
 # The data set
 
 
 def prepare(source, data_dir, splits_file=None, fold=None):
     """Write the data set of a source; an earlier one stays as it was unless all goes well.
 
-    Without `splits_file` the pairs are grouped by their look, unless the source has groups, and
-    dealt into folds. fold: the one that becomes the test split; by default the file's own test
-    split, or fold 0. Returns what dataset.json says.
+    Without `splits_file` the pictures are grouped by their look, where the source has no groups,
+    and dealt into folds. fold: the one that becomes the test split; by default the file's own test
+    split, or fold 0. Normal pictures are dealt apart where the file names the pairs alone. Returns
+    what dataset.json says.
     """
-    given = Splits(source.names, source.groups, None, None, [])
+    names, groups, pairs = source.names, source.groups, len(source.names) - source.normals
+    given = Splits(
+        names, np.where(groups == UNKNOWN, -np.arange(len(names)), groups), None, None, []
+    )
     if splits_file:
-        given = read_splits(splits_file, source.names)
-    look = given.groups is None and not splits_file
-    complete_splits(splits_file, given, np.zeros(len(source.names)), fold)  # before the work
+        named = names if len(read_splits(splits_file).names) == len(names) else names[:pairs]
+        given = read_splits(splits_file, named)
+        groups = np.append(np.zeros(len(named), int), groups[len(named) :])
+    shown = np.arange(len(given.names)) < pairs
+    complete_splits(splits_file, given, shown.astype(float), fold)  # before the work
     with replace_files(data_dir, FILES) as folder, tempfile.TemporaryFile(dir=folder) as file:
-        features = FeatureFile(file) if look else None
-        sizes, fractions, borders = write_arrays(source, folder, features)
+        features = FeatureFile(file)
+        sizes, fractions, borders = write_arrays(source, folder, features, groups == UNKNOWN)
         warnings = mask_doubts(source, fractions, borders)
-        if look:
-            given = given._replace(groups=group_scenes(features))
-        splits = complete_splits(splits_file, given, fractions, fold)
+        groups = fill_scenes(groups, features)
+        given = given if splits_file else given._replace(groups=groups)
+        splits = complete_splits(splits_file, given, fractions[: len(given.names)], fold)
+        if rest := names[len(given.names) :]:
+            splits = join_normals(splits, rest, groups[len(given.names) :])
         write_splits(folder / "splits.csv", splits)
         summary = summarise(source, sizes, fractions, splits)
         summary["sha256"] = file_sha256(*(folder / name for name in FILES[:3]))
@@ -212,22 +245,22 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         summary["warnings"], summary["notes"] = warnings, [*source.notes(), *splits.notes]
         text = json.dumps(summary, indent=2) + "\n"
         (folder / "dataset.json").write_text(text, encoding="utf-8")
-        save_preview(folder, source.names, fractions)
+        save_preview(folder, names, fractions)
     return json.loads(text)
 
 
-def write_arrays(source, folder, features):
+def write_arrays(source, folder, features, described):
     """Decode and reduce all pairs, and write images.npy and masks.npy pair by pair.
 
-    features: a list to which those of each picture are added, for `group_scenes`; or None. Returns
-    the pictures' original sizes, (n, 2) int of height and width, the polyp's part of each mask and
-    of its border, (n,) float each, 0 to 1.
+    features: a list to which those of some pictures are added, for `group_scenes`; described: (n,)
+    bool, of which. Returns the pictures' original sizes, (n, 2) int of height and width, the
+    polyp's part of each mask and of its border, (n,) float each, 0 to 1.
     """
 
-    def work(name):
-        picture, mask = source.decode(name)
-        described = None if features is None else sift_features(picture)
-        return *reduce_pair(picture, mask, IMAGE_SIZE), picture.shape[:2], described
+    def work(row):
+        picture, mask = source.decode(source.names[row])
+        found = sift_features(picture) if described[row] else None
+        return *reduce_pair(picture, mask, IMAGE_SIZE), picture.shape[:2], found
 
     sizes, fractions, borders = [], [], []
     progress = Progress("pairs", len(source.names))
@@ -237,14 +270,14 @@ def write_arrays(source, folder, features):
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
         with watch_decoders(source, source.names):
-            for picture, mask, size, described in parallel(work, source.names, DECODERS):
+            for picture, mask, size, found in parallel(work, range(len(described)), DECODERS):
                 images.write(picture.tobytes())
                 masks.write(mask.tobytes())
                 sizes.append(size)
                 fractions.append(mask.mean())
                 borders.append(border_fraction(mask))
-                if described:
-                    features.append(described)
+                if found:
+                    features.append(found)
                 progress.advance()
     return np.array(sizes), np.array(fractions), np.array(borders)
 
@@ -269,7 +302,7 @@ def summarise(source, sizes, fractions, splits):
         "image_size": IMAGE_SIZE,
         "pairs": {name: int(rows.sum()) for name, rows in parts.items()},
         "polyp_fraction": {name: float(fractions[rows].mean()) for name, rows in parts.items()},
-        "masks_without_polyp": int((fractions == 0).sum()),
+        "without_polyp": {name: int((fractions[rows] == 0).sum()) for name, rows in parts.items()},
         "groups": len(frames),
         "largest_group": int(frames.max()),
         "original_width": [int(widths.min()), int(np.median(widths)), int(widths.max())],
@@ -292,8 +325,11 @@ def save_preview(folder, names, fractions, count=8):
         "mask": masks[..., 0],
         "outline": [outline(picture, [(mask, MASK)]) for picture, mask in pairs],
     }
-    titles = [f"{names[row][-12:]}\n{fractions[row]:.1%} polyp" for row in rows]
-    save_sheet(folder / "preview.png", sheet, titles, "From the smallest to the largest polyp")
+    parts = [f"{fractions[row]:.1%} polyp" if fractions[row] else "no polyp" for row in rows]
+    titles = [f"{names[row][-12:]}\n{part}" for row, part in zip(rows, parts, strict=True)]
+    title, without = "From the smallest to the largest polyp", int((fractions == 0).sum())
+    title += f"; {without:,} of {len(names):,} show none" if without else ""
+    save_sheet(folder / "preview.png", sheet, titles, title)
 
 
 # The command
@@ -330,6 +366,14 @@ def parse_arguments():
     parser.add_argument(
         "--masks", type=named_path, metavar="DIR", help="your own masks, of the pictures' names"
     )
+    parser.add_argument(
+        "--normals",
+        type=named_path,
+        metavar="DIR",
+        nargs="+",
+        action="extend",
+        help="pictures that show no polyp, to add; folders in it are scenes or films",
+    )
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument(
         "--splits", type=named_path, metavar="FILE", help="your own: a table, or a folder of lists"
@@ -343,6 +387,8 @@ def parse_arguments():
     add_mask_arguments(parser)
     arguments = parser.parse_args(command_line())
     check_mask_arguments(parser, arguments)
+    if arguments.normals and (arguments.demo or arguments.agreement):
+        parser.error("--normals goes with pairs of --archive, --images, or the download")
     if arguments.agreement and (arguments.fold is not None or arguments.data != DATA_DIR):
         parser.error("--agreement prepares nothing: leave out --fold and --data")
     return arguments
@@ -361,6 +407,12 @@ def describe_replaced(data_dir, source):
     return [f"{data_dir}: {earlier['pairs']['all']:,} pairs of {earlier['source']} were replaced"]
 
 
+def describe_parts(counts):
+    """Return the counts of all pictures and of each split as text; counts: a dict of these."""
+    each = ", ".join(f"{counts[name]:,} {name}" for name in SPLITS)
+    return f"{counts['all']:,} ({each})" if counts["all"] else "none"
+
+
 def main():
     """Prepare the data set that the command line asks for, or print the agreement on it."""
     arguments = parse_arguments()
@@ -372,7 +424,7 @@ def main():
     if arguments.agreement:
         print(*describe_agreement(source), sep="\n")
         return
-    splits_file = choose_splits(arguments, source.names)
+    splits_file = choose_splits(arguments, source.names[: len(source.names) - source.normals])
     replaced = describe_replaced(arguments.data, source)
     summary = prepare(source, arguments.data, splits_file, arguments.fold)
     pairs, seconds = summary["pairs"], time.monotonic() - start
@@ -389,7 +441,7 @@ def main():
         f" {pairs['test']:,} test ({origin})\n"
         f"  scenes: {summary['groups']:,}, the largest of {summary['largest_group']} frames\n"
         f"  polyp: {summary['polyp_fraction']['all']:.1%} of the average mask;"
-        f" masks without a polyp: {summary['masks_without_polyp']}\n"
+        f" pictures without one: {describe_parts(summary['without_polyp'])}\n"
         f"Look at {Path(arguments.data) / 'preview.png'}, then run:"
         f" {next_command('train.py', *option)}"
     )

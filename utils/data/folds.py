@@ -11,13 +11,14 @@ def fold_scenes(groups, polyp_fractions, fold_count, seed):
     groups: (n,) int; polyp_fractions: (n,) float, 0 to 1, by which each fold gets its share of
     small and large polyps. Returns (n,) int, 0 to fold_count - 1; fold 0, the test split unless
     another is asked for, is the one nearest to its share.
-    Raises InputError for fewer groups than folds, or than the three splits.
+    Raises InputError for fewer groups with a polyp than folds, or than the three splits.
     """
-    groups = np.asarray(groups)
-    scenes, needed = len(np.unique(groups)), max(fold_count, 3)
+    shown = np.asarray(polyp_fractions) > 0
+    scenes, needed = len(np.unique(np.asarray(groups)[shown])), max(fold_count, 3)
     if scenes < needed:
+        pairs = f"{len(groups)} pairs" if shown.all() else f"{shown.sum()} pairs with a polyp"
         raise InputError(
-            f"{len(groups)} pairs of {scenes} scenes are too few to split; at least {needed}"
+            f"{pairs} of {scenes} scenes are too few to split; at least {needed}"
             " different scenes are needed, or --splits FILE with a split of your own"
         )
     return deal(groups, size_classes(polyp_fractions), fold_count, seed)
@@ -28,16 +29,17 @@ def split_by_fold(groups, polyp_fractions, folds, test_fold, validation_parts, s
 
     The pairs of fold `test_fold` are for testing, one of `validation_parts` parts of the rest for
     validation. groups, folds: (n,) int, no group in two folds; polyp_fractions: (n,) float, 0 to 1.
-    Raises InputError if the rest are fewer than two scenes.
+    Raises InputError if the rest are fewer than two scenes with a polyp.
     """
+    groups, shown = np.asarray(groups), np.asarray(polyp_fractions) > 0
     split = np.full(len(groups), "train", object)
     split[folds == test_fold] = "test"
     rest = np.flatnonzero(folds != test_fold)
-    scenes = len(np.unique(groups[rest]))
+    scenes = len(np.unique(groups[rest[shown[rest]]]))
     if scenes < 2:
         raise InputError(
-            f"fold {test_fold} as the test split leaves too few scenes, {scenes}, to train and to"
-            " validate; at least 2 are needed"
+            f"fold {test_fold} as the test split leaves too few scenes with a polyp, {scenes}, to"
+            " train and to validate; at least 2 are needed"
         )
     sizes = size_classes(polyp_fractions)[rest]
     parts = deal(groups[rest], sizes, min(validation_parts, scenes), seed)
@@ -45,15 +47,52 @@ def split_by_fold(groups, polyp_fractions, folds, test_fold, validation_parts, s
     return split
 
 
+def deal_normals(groups, fold_count, test_fold, validation_parts, seed):
+    """Return the split and the folds of pictures without a polyp, (n,) str and (n,) int.
+
+    As `fold_scenes` and `split_by_fold`, but fewer scenes than parts are no mistake: the test split
+    or the validation split is without them then. groups: (n,) int.
+    """
+    groups = np.asarray(groups)
+    folds = deal(groups, np.zeros(len(groups), int), fold_count, seed)
+    split = np.full(len(groups), "train", object)
+    split[folds == test_fold] = "test"
+    rest = np.flatnonzero(folds != test_fold)
+    parts = deal(groups[rest], np.zeros(len(rest), int), validation_parts, seed)
+    split[rest[parts == 0]] = "validation"
+    return split, folds
+
+
 def size_classes(polyp_fractions):
-    """Return (n,) int, up to 5 classes of as many polyps each, from small to large."""
-    classes = max(1, min(5, len(polyp_fractions) // 50))
-    bounds = np.quantile(polyp_fractions, np.arange(1, classes) / classes)
-    return np.digitize(polyp_fractions, bounds)
+    """Return (n,) int: 0 without a polyp, then up to 5 classes of as many each, from small on."""
+    fractions = np.asarray(polyp_fractions)
+    polyps = fractions[fractions > 0]
+    classes = max(1, min(5, len(polyps) // 50))
+    bounds = np.quantile(polyps, np.arange(1, classes) / classes) if classes > 1 else []
+    return np.where(fractions > 0, 1 + np.digitize(fractions, bounds), 0)
 
 
 def deal(groups, classes, count, seed):
     """Return (n,) int, 0 to count - 1: parts that part no group and have their share of classes.
+
+    Groups with a polyp, of a class above 0, and those without are dealt apart, so that no part
+    lacks either by chance. Of fewer groups than parts the first parts get none.
+    """
+    with_polyp = np.isin(groups, groups[classes > 0])
+    parts = np.empty(len(groups), int)
+    for rows in filter(np.any, (with_polyp, ~with_polyp)):
+        found, number = np.unique(groups[rows], return_inverse=True)
+        few = len(found) < count
+        parts[rows] = (
+            count - len(found) + number
+            if few
+            else deal_kind(groups[rows], classes[rows], count, seed)
+        )
+    return parts
+
+
+def deal_kind(groups, classes, count, seed):
+    """Return what `deal` does, for at least `count` groups that all show a polyp, or none.
 
     Part 0 is the one nearest to its share of pictures, and of groups if it has fewer, or the first
     within a tenth: the splitter puts the largest groups into its first parts, and a test split

@@ -17,6 +17,8 @@ from utils.command import Progress, parallel
 # than SURE_INLIERS may agree by chance, and join groups only where half of their pairs are joined
 MIN_INLIERS, SURE_INLIERS = 4, 8
 
+UNKNOWN = -1  # the scene of a picture that is to be looked for
+
 MATCHING_SIDE = 400  # pixels of the longer side
 MAX_KEYPOINTS = 300  # of a picture
 NEIGHBOURS = 40  # pictures that each is compared with
@@ -123,6 +125,18 @@ def group_scenes(features):
         if 2 * joined >= (groups == low).sum() * (groups == high).sum():
             groups[groups == high] = low
     return np.unique(groups, return_inverse=True)[1]
+
+
+def fill_scenes(groups, features):
+    """Return groups, (n,) int, with numbers of their own for those that are UNKNOWN.
+
+    features: the Features of these, in their order.
+    """
+    groups = np.array(groups)
+    unknown = groups == UNKNOWN
+    if unknown.any():
+        groups[unknown] = group_scenes(features) + groups.max() + 1
+    return groups
 
 
 def scene_pairs(features):

@@ -33,6 +33,7 @@ from utils.data.pictures import (
     read_bytes,
     tells_damage,
 )
+from utils.data.scenes import UNKNOWN
 from utils.files import file_sha256, reading
 
 MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
@@ -52,17 +53,20 @@ class Source(NamedTuple):
     `decode(name)` returns a picture, (height, width, 3) uint8 RGB, and its mask, (height, width)
     uint8 of 0 and 255. `read(name)` returns the path and the bytes of the picture's file and of the
     masks', where there are files. convention: the masks'. archive_sha256: hex digits, where the
-    source is an archive. groups: (n,) int, the same for pictures of a scene, where folders tell.
-    notes() returns lines on what was done for the user; of masks, as far as they were decoded.
+    source is an archive. groups: (n,) int, the same for pictures of a scene, where folders tell;
+    UNKNOWN for those whose scenes are to be looked for. normals: how many of them, the last, show
+    no polyp, and have no files of masks. notes() returns lines on what was done for the user; of
+    masks, as far as they were decoded.
     """
 
     label: str
     names: list
     decode: Callable
+    groups: np.ndarray
     read: Callable | None = None
     convention: MaskConvention = PLAIN
     archive_sha256: str | None = None
-    groups: np.ndarray | None = None
+    normals: int = 0
     notes: Callable = list
 
 
@@ -307,6 +311,7 @@ def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
     pairs = pair_files(label, *keys, convention)
     names, told = sorted(pairs), {"grey": {}, "classes": {}, "stretched": {}}
     groups, lines = group_by_folder(names)
+    groups = np.full(len(names), UNKNOWN) if groups is None else groups
     notes += [f"{label}: {line}" for line in lines]
     if several := sum(len(files) > 2 for files in pairs.values()):
         notes.append(f"{label}: several masks were united for {several:,} of the pictures")
@@ -332,7 +337,7 @@ def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
     def all_notes():
         return notes + [f"{label}: {line}" for line in decoding_notes(told, len(names), convention)]
 
-    return Source(label, names, decode, read_pair, convention, None, groups, all_notes)
+    return Source(label, names, decode, groups, read_pair, convention, notes=all_notes)
 
 
 def decoding_notes(told, count, convention):
