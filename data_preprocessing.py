@@ -233,6 +233,8 @@ def prepare(source, data_dir, splits_file=None, fold=None):
         features = FeatureFile(file)
         sizes, fractions, borders = write_arrays(source, folder, features, groups == UNKNOWN)
         warnings = mask_doubts(source, fractions, borders)
+        if not fractions.any():
+            raise InputError(f"{source.label}: no mask shows a polyp; are these the right masks?")
         groups = fill_scenes(groups, features)
         given = given if splits_file else given._replace(groups=groups)
         splits = complete_splits(splits_file, given, fractions[: len(given.names)], fold)

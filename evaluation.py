@@ -4,9 +4,11 @@
     python evaluation.py --split S                  of another: train, validation, test or all
     python evaluation.py --images DIR --masks DIR   of labelled pictures that were never prepared
     python evaluation.py --archive FILE             the same, of .../images/ and .../masks/ in a zip
+    python evaluation.py --normals DIR ...          of pictures that show no polyp, with others too
     python evaluation.py --archive FILE --split S   of a split, at the pictures' own size too
     python evaluation.py --compare C                and of the network in C on the same pictures
-    python evaluation.py --thresholds               choose a threshold on the validation split
+    python evaluation.py --thresholds               choose a threshold on the validation split, and
+                                                    from which sureness on a region is an alarm
     python evaluation.py PICTURE_OR_FOLDER ...      a mask for each, at the picture's own size
     python evaluation.py FILM ...                   a film with the outlines of its polyps
 
@@ -19,7 +21,7 @@ scores. The terminal shows mean IoU, precision, recall, F1 and Dice. In results/
     metrics.md            all scores with definitions and intervals, as tables for a paper
     metrics.json          the same, and how they came about
     per_image.csv         name, scene, and scores and polyp fraction of each image
-    predictions.png       the best, median and worst cases, and seven more figures
+    predictions.png       the best, median and worst cases, and eight more figures
 
 and own pictures and films leave
 
@@ -40,6 +42,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from utils.command import (
     InputError,
     check_constants,
@@ -54,6 +58,7 @@ from utils.command import (
     run,
     whole,
 )
+from utils.data.normals import add_normals, normal_source
 from utils.data.sources import (
     add_mask_arguments,
     archive_source,
@@ -68,7 +73,6 @@ from utils.prediction.films import FilmError, is_film, segment_film
 from utils.prediction.networks import (
     THRESHOLDS_FILE,
     Networks,
-    descent_doubts,
     find_checkpoints,
     hash_weights,
     is_equivariant,
@@ -110,6 +114,10 @@ RESULTS_DIR = "results"
 THRESHOLD = 0.5
 # "validation": probabilities are scaled by the temperature that --thresholds chose
 TEMPERATURE = None
+# A region that is less sure is no alarm, see docs/scores.md; "validation": the level that
+# --thresholds chose, and none where it has not; 0: every region is an alarm
+LEVEL = "validation"
+FOUND = 0.95  # the share of the validation split's pictures with a polyp that alarm at that level
 THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
 BATCH_SIZE = 32  # images predicted at once
 
@@ -145,16 +153,22 @@ def choose_networks(named, tta, by_fold=False, finished=False):
     folders = find_checkpoints(named, CHECKPOINTS_DIR, shipped_checkpoints(), finished)
     networks, scaled = read_networks(folders, by_fold), TEMPERATURE == "validation"
     try:
-        threshold, temperature = stored_choices(*networks[:3], tta)
+        threshold, temperature, level = stored_choices(*networks[:3], tta)
     except InputError:
         if "validation" in (THRESHOLD, TEMPERATURE):
             raise
-        threshold, temperature = None, None  # reports then mention no temperature
+        threshold, temperature, level = None, None, 0.0  # reports then mention no temperature
+    if scaled:  # they were chosen on probabilities as they are: the same pixels are called polyp
+        threshold, level = (
+            float(scale_probabilities(chosen, temperature)) for chosen in (threshold, level)
+        )
     if THRESHOLD != "validation":
         threshold = THRESHOLD
-    elif scaled:  # it was chosen on probabilities as they are: the same pixels are called polyp
-        threshold = float(scale_probabilities(threshold, temperature))
-    return networks._replace(threshold=threshold, temperature=temperature, scaled=scaled)
+    if LEVEL != "validation":
+        level = LEVEL
+    return networks._replace(
+        threshold=threshold, temperature=temperature, scaled=scaled, level=level
+    )
 
 
 def load_prediction(networks, tta):
@@ -213,19 +227,25 @@ def load_predictions(chosen, pictures, tta):
 # Scores
 
 
-def choose_pictures(arguments):
-    """Return the labelled pictures that the arguments ask for, as scoring/labelled.py has them."""
+def choose_pictures(arguments, split="test"):
+    """Return the labelled pictures that the arguments ask for, as scoring/labelled.py has them.
+
+    split: of prepared ones, if they name none.
+    """
     source = None
     if arguments.images:
         source = folder_source(arguments.images, arguments.masks, mask_convention(arguments))
     elif arguments.archive:
         source = archive_source(arguments.archive, mask_convention(arguments))
+    if arguments.normals:
+        normals = normal_source(arguments.normals)
+        source = add_normals(source, normals) if source else normals
     if source and not (arguments.split or arguments.data):
         return SourcePictures(take_groups(arguments.splits, source))
     folders = arguments.data or [DATA_DIR]
     if len(folders) > 1:
         return FoldPictures(folders, source)
-    return PreparedPictures(arguments.split or "test", folders[0], source)
+    return PreparedPictures(arguments.split or split, folders[0], source)
 
 
 def take_groups(path, source):
@@ -243,17 +263,20 @@ def take_groups(path, source):
 
 def score(arguments):
     """Score labelled pictures, compare two predictions if asked to, and leave all in `results`."""
-    named = [arguments.checkpoints] + ([arguments.compare] if arguments.compare else [])
     by_fold, tta = len(arguments.data or []) > 1, arguments.tta
-    chosen = [choose_networks(folders, tta, by_fold) for folders in named]
+    asked = [arguments.checkpoints] + ([arguments.compare] if arguments.compare else [])
+    chosen = [choose_networks(folders, tta, by_fold) for folders in asked]
     pictures = choose_pictures(arguments)
-    read = [path for path in (arguments.images, arguments.masks, arguments.archive) if path]
+    named = arguments.images, arguments.masks, arguments.archive, *(arguments.normals or [])
+    read = [path for path in named if path]
     results = Results(arguments.results, read)
     with results.begin(report_names(len(pictures.names))):
         predictions = load_predictions(chosen, pictures, tta)
         start, size = time.monotonic(), predictions[0].size
         chosen = [prediction.networks for prediction in predictions]
-        scored = [Scored(each.threshold, each.temperature, each.scaled) for each in chosen]
+        scored = [
+            Scored(each.threshold, each.temperature, each.scaled, each.level) for each in chosen
+        ]
         predictors = [prediction.predictors for prediction in predictions]
         properties = score_pictures(predictors, scored, pictures, size, BATCH_SIZE)
         seconds = time.monotonic() - start
@@ -273,26 +296,32 @@ def score(arguments):
 
 
 def choose_threshold(arguments):
-    """Score the validation split over THRESHOLDS, print the table, and store the best."""
+    """Score labelled pictures over THRESHOLDS, print the table, and store what is best."""
     folders = find_checkpoints(arguments.checkpoints, CHECKPOINTS_DIR, shipped_checkpoints())
     if len(folders) > 1:
         raise InputError("--thresholds: is stored with one network; name one with --checkpoints")
-    (folder,), (data,) = folders, arguments.data or [DATA_DIR]
-    pictures = PreparedPictures("validation", data)
+    (folder,), pictures = folders, choose_pictures(arguments, "validation")
     with lock_folder(folder):  # against a training that would replace the network
         networks = read_networks(folders)
         (config,) = networks.configs
-        if not pictures.is_trained_on_by(config):
+        if pictures.is_trained_on_by(config) is False:
             raise InputError(
-                f"{folder}: was trained on other data or another split than {data},"
+                f"{folder}: was trained on other data or another split than {pictures.folder},"
                 " and may have seen its validation split; name its own with --data"
             )
         (prediction,) = load_predictions([networks], pictures, arguments.tta)
         (predict,), size = prediction.predictors, prediction.size
-        rows, curve = score_thresholds(predict, pictures, size, THRESHOLDS, BATCH_SIZE)
+        how = THRESHOLDS, BATCH_SIZE
+        rows, curve, shown, absent = score_thresholds(predict, pictures, size, *how)
+        if not len(shown):
+            raise InputError(f"{pictures.title}: none shows a polyp; add pictures that do")
+        level = float(np.quantile(shown, 1 - FOUND, method="lower"))
         temperature, images = fit_temperature(curve), len(pictures.names)
         pictures.check_unchanged()
-        best = store_threshold(networks, arguments.tta, images, rows, temperature)
+        chosen_on = f"{images:,} images, {pictures.title}"
+        best = store_threshold(networks, arguments.tta, chosen_on, rows, temperature, level)
+    found = f"{(shown >= level).mean():.0%} of the pictures with a polyp reach it"
+    found += f", {(absent >= level).mean():.1%} of those without" if len(absent) else ""
     print(
         f"Network: {networks.names[0]}",
         f"{pictures.title}: {images:,} images, pixels pooled but for Dice per image;"
@@ -301,7 +330,8 @@ def choose_threshold(arguments):
         f"{folder / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
         f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
         ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
-        *(f"Beware: {line}" for line in descent_doubts(folder, config, pictures.sha256)),
+        f"  level {level:.5g}: {found}; from now on a region that is less sure is no alarm",
+        *(f"Beware: {line}" for line in pictures.doubts({folder: config})),
         sep="\n",
     )
 
@@ -368,13 +398,11 @@ def counted(count, noun):
 # The command line
 
 # What each command takes, besides --checkpoints, --tta and --results
+LABELLED = {"data", "images", "masks", "archive", "normals"}
 COMMANDS = {
     "PICTURE_OR_FOLDER": (segment, {"pictures", "list", "probabilities"}),
-    "--thresholds": (choose_threshold, {"thresholds", "data"}),
-    "scores of labelled pictures": (
-        score,
-        {"data", "split", "images", "masks", "archive", "compare", "splits"},
-    ),
+    "--thresholds": (choose_threshold, {"thresholds", *LABELLED}),
+    "scores of labelled pictures": (score, {"split", "compare", "splits", *LABELLED}),
 }
 
 
@@ -404,6 +432,7 @@ def parse_arguments():
     add("--images", **folder, help="labelled, with --masks; not prepared")
     add("--masks", **folder, help="with the same file names")
     add("--archive", **file, help="a zip, or a folder, of such images/ and masks/")
+    add("--normals", **several, help="pictures that show no polyp")
     add("--splits", **file, help="a table with the groups of --images or --archive")
     add_mask_arguments(parser)
     add(
@@ -434,7 +463,8 @@ def choose_command(parser, arguments):
             parser.error(f"{words} and --{name} do not go together")
     if arguments.images and arguments.archive:
         parser.error("--images and --archive do not go together")
-    prepared = arguments.split or arguments.data or not (arguments.images or arguments.archive)
+    own = arguments.images or arguments.archive or arguments.normals
+    prepared = arguments.split or arguments.data or not own
     if arguments.splits and prepared:
         parser.error("--splits: names groups of --images or --archive alone; leave it out")
     check_mask_arguments(parser, arguments)
@@ -457,6 +487,8 @@ def check_folds(parser, arguments, folds):
 def constants():
     """Return the constants above that can be unusable, and what each must be."""
     return {
+        "LEVEL": (LEVEL, number(least=0, below=1) | one_of("validation")),
+        "FOUND": (FOUND, number(above=0, below=1)),
         "TEMPERATURE": (TEMPERATURE, one_of(None, "validation")),
         "THRESHOLD": (THRESHOLD, number(above=0, below=1) | one_of("validation")),
         "THRESHOLDS": (THRESHOLDS, numbers(above=0, below=1)),

@@ -23,7 +23,8 @@ def compare(mask, prediction):
     """Return which polyps are found and which regions are right, by IoU and by any overlap."""
     return {
         rule: [
-            regions.matched(rule).tolist() for regions in polyps.compare_regions(mask, prediction)
+            regions.matched(rule).tolist()
+            for regions in polyps.compare_regions(mask, prediction, prediction)
         ]
         for rule in polyps.RULES
     }
@@ -72,7 +73,7 @@ def test_regions_that_touch_at_a_corner_are_one():
 def test_specks_are_neither_polyps_nor_alarms():
     speck, enough = draw((50, 52, 50, 54), size=128), draw((50, 53, 50, 53), size=128)
     for mask, count in ((speck, 0), (enough, 1)):
-        for regions in polyps.compare_regions(mask, mask):
+        for regions in polyps.compare_regions(mask, mask, mask):
             assert len(regions.ious) == count
     labels, pixels, _ = polyps.label_regions(draw((0, 1, 0, 1), POLYP, size=128))
     assert (labels.max(), pixels.tolist()) == (1, [100])
@@ -94,7 +95,7 @@ def test_regions_and_ious_are_scipys_and_matches_are_one_to_one():
             regions = [labels == number for number in range(1, count + 1)]
             kept.append([region for region in regions if region.mean() >= LEAST_FRACTION])
         ious = np.array([[(a & b).sum() / (a | b).sum() for b in kept[1]] for a in kept[0]])
-        compared = polyps.compare_regions(mask, prediction)
+        compared = polyps.compare_regions(mask, prediction, prediction)
         for axis, regions in enumerate(compared):
             expected = sorted(region.mean() for region in kept[axis])
             assert sorted(regions.fractions) == pytest.approx(expected)
@@ -149,7 +150,7 @@ def test_intervals_draw_whole_scenes(compared):
 
 
 def test_a_score_with_nothing_to_count_is_left_out():
-    nothing = [polyps.compare_regions(draw(), draw())] * 2
+    nothing = [polyps.compare_regions(draw(), draw(), draw())] * 2
     metrics = polyp_metrics(nothing, np.arange(2))
     assert {name: metric.value for name, metric in metrics.items()} == {
         "false_alarms_iou": 0,
@@ -186,6 +187,6 @@ def test_a_size_at_the_end_of_two_groups_is_in_the_larger():
 
 def test_a_polyp_that_fills_its_picture_is_in_the_last_group():
     full = draw((0, 40, 0, 40))
-    rows = polyps.sensitivity_by_size([polyps.compare_regions(full, full)], np.zeros(1))
+    rows = polyps.sensitivity_by_size([polyps.compare_regions(full, full, full)], np.zeros(1))
     assert [row["count"] for row in rows] == [0, 0, 0, 1]
     assert rows[-1]["below"] == 1

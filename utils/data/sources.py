@@ -366,14 +366,22 @@ def mask_doubts(source, fractions, borders):
     """Return lines, mostly none, about masks that look wrong: too large, or inverted.
 
     fractions, borders: (n,) float, 0 to 1, the polyp's part of each mask and of its border.
-    Raises InputError if no mask shows a polyp.
+    Raises InputError if no mask shows what --mask-value names.
     """
-    fractions, borders = np.asarray(fractions), np.asarray(borders)
-    if not fractions.any():
-        values = " or ".join(map(str, source.convention.values))
-        what = f"the value {values}, that of --mask-value" if values else "a polyp"
-        raise InputError(f"{source.label}: no mask shows {what}; are these the right masks?")
+    fractions, borders = (
+        np.asarray(parts)[: len(parts) - source.normals] for parts in (fractions, borders)
+    )
+    if not len(fractions):
+        return []
     lines = []
+    if not fractions.any():
+        if source.convention.values:
+            values = " or ".join(map(str, source.convention.values))
+            raise InputError(
+                f"{source.label}: no mask shows the value {values}, that of --mask-value; are these"
+                " the right masks?"
+            )
+        return [f"{source.label}: no mask shows a polyp; are these the right masks?"]
     if fractions.mean() > MOST_COVERED:
         largest = ", ".join(source.names[row] for row in np.argsort(-fractions, kind="stable")[:3])
         lines.append(

@@ -22,10 +22,11 @@ class Networks(NamedTuple):
     """The networks of one prediction, whose probabilities are averaged.
 
     folders: Paths, each with a unet.keras; configs: their config.json, dicts; weights: SHA-256 of
-    each unet.keras; threshold: a pixel is called polyp from this probability on; temperature: that
-    is stored with the network, None without one; scaled: whether the log-odds of the probabilities
-    are divided by it. by_fold: whether, instead of their mean, each predicts the pictures of its
-    own fold. names: what people are told each is.
+    each unet.keras; threshold: a pixel is called polyp from this probability on;
+    temperature: that is stored with the network, None without one; scaled: whether the log-odds of
+    the probabilities are divided by it. by_fold: whether, instead of their mean, each predicts the
+    pictures of its own fold. names: what people are told each is. level: a region that is as sure
+    is an alarm, 0 for any.
     """
 
     folders: list
@@ -36,6 +37,7 @@ class Networks(NamedTuple):
     scaled: bool = False
     by_fold: bool = False
     names: tuple = ()
+    level: float = 0.0
 
 
 def read_networks(folders, by_fold=False):
@@ -199,19 +201,20 @@ def describe_networks(networks):
     ]
 
 
-def store_threshold(networks, tta, images, rows, temperature):
+def store_threshold(networks, tta, chosen_on, rows, temperature, level):
     """Leave thresholds.json in the folder of the one of Networks; return the best of the `rows`.
 
     rows: dicts of a threshold and the scores there, of which "image_dice" decides; of equals, the
-    threshold nearest to 0.5. temperature: as from `fit_temperature`. tta: whether views were
-    averaged; images: how many the validation split has of the data set that it was trained on.
+    threshold nearest to 0.5. temperature: as from `fit_temperature`; level: of alarms. tta: whether
+    views were averaged; chosen_on: the pictures' name.
     """
     (folder,), (config,), (weights,) = networks.folders, networks.configs, networks.weights
     best = max(rows, key=lambda row: (row["image_dice"], -abs(row["threshold"] - 0.5)))
     stored = {
         "threshold": best["threshold"],
-        "chosen_by": f"mean Dice of the {images:,} images of the validation split",
+        "chosen_on": chosen_on,
         "temperature": temperature,
+        "level": level,
         "tta": tta,
         "data_sha256": config["settings"]["data_sha256"],
         "weights_sha256": weights,
@@ -223,7 +226,7 @@ def store_threshold(networks, tta, images, rows, temperature):
 
 
 def stored_choices(folders, configs, weights, tta):
-    """Return the threshold, 0 to 1, and the temperature that were stored for a prediction.
+    """Return the threshold, 0 to 1, the temperature and the level that were stored.
 
     folders, configs, weights: as in Networks; tta: whether it averages views. Raises InputError if
     none is stored, if it is another network's, another data set's or of other views, or if there
@@ -243,8 +246,9 @@ def stored_choices(folders, configs, weights, tta):
         )
     with reading(path, run):
         stored = json.loads(read_whole(path))
-        threshold, temperature = float(stored["threshold"]), float(stored["temperature"])
-        if not (0 < threshold < 1 and 0 < temperature < math.inf):
+        names = "threshold", "temperature", "level"
+        threshold, temperature, level = (float(stored[name]) for name in names)
+        if not (0 < threshold < 1 and 0 < temperature < math.inf and 0 <= level <= 1):
             raise ValueError
         same = {
             "network": stored["weights_sha256"] == weights[0],
@@ -254,7 +258,7 @@ def stored_choices(folders, configs, weights, tta):
     for what, is_same in same.items():
         if not is_same:
             raise InputError(f"{path}: was chosen with another {what}; {run}")
-    return threshold, temperature
+    return threshold, temperature, level
 
 
 def round_weights(model):

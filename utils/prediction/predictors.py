@@ -91,7 +91,7 @@ def enlarge(probability, shape):
 
 
 def describe_prediction(networks, tta):
-    """Return the definition of a predicted pixel, as a line.
+    """Return the definition of a predicted pixel, and of an alarm, as a line.
 
     networks: see `Networks` in networks.py; tta: whether the VIEWS are averaged.
     """
@@ -108,8 +108,9 @@ def describe_prediction(networks, tta):
     how += [alike] if tta and any(equivariant) else []
     how = f", {', '.join(how)}," if how else ""
     scaled = f" scaled by a temperature of {networks.temperature:.3g}" if networks.scaled else ""
-    threshold = networks.threshold
-    return f"a pixel is called polyp if its probability{how}{scaled} is {threshold} or more"
+    threshold, level = networks.threshold, networks.level
+    alarm = f"; a region is an alarm if it is as sure as {level:.3g}" if level > threshold else ""
+    return f"a pixel is called polyp if its probability{how}{scaled} is {threshold} or more{alarm}"
 
 
 # Before their log-odds are taken, probabilities are kept so far from 0 and 1: log-odds of -16.6 to

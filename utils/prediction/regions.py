@@ -1,4 +1,11 @@
-"""Regions: what of a mask or a prediction hangs together, and so counts as one polyp."""
+"""Regions: what of a mask or a prediction hangs together, and so counts as one polyp.
+
+How sure a prediction is of a region, or of a picture, is the highest threshold at which it would
+still call so much of it polyp that it counts, LEAST_FRACTION of the picture. A region that is at
+least as sure as a level is an alarm.
+"""
+
+import math
 
 import cv2
 import numpy as np
@@ -26,3 +33,24 @@ def label_regions(mask):
     numbers[kept] = np.arange(1, kept.sum() + 1)
     labels = labels if kept[1:].all() else numbers[labels]  # without a copy, of a large picture
     return labels, pixels[kept], centres[kept]
+
+
+def picture_sureness(probability):
+    """Return how sure a prediction is that a picture shows a polyp, 0 to 1.
+
+    probability: (height, width), float. The least of the LEAST_FRACTION of the picture's pixels
+    that are surest: how sure their mean is, or a region's, tells polyps from other things no better
+    (docs/experiments.md).
+    """
+    least = math.ceil(LEAST_FRACTION * probability.size)
+    return float(np.partition(probability.ravel(), -least)[-least])
+
+
+def region_sureness(probability, labels, count):
+    """Return how sure a prediction is of each of its regions, (count,) float, 0 to 1.
+
+    probability: (height, width), float; labels: as from `label_regions`, with so many regions.
+    """
+    least = math.ceil(LEAST_FRACTION * labels.size)
+    inside = (probability[labels == number] for number in range(1, count + 1))
+    return np.array([np.partition(values, -least)[-least] for values in inside], float)

@@ -7,7 +7,9 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from utils.drawing import FIRST, IMAGES, MEANS, SECOND, printable, save_figure, write_instead
 from utils.files import write_beside
 from utils.reporting.cases import save_predictions, save_worst
+from utils.scoring.alarms import LEVELS, froc
 from utils.scoring.calibration import expected_calibration_error, reliability
+from utils.scoring.measure import sums_of
 from utils.scoring.pixels import image_scores, polyp_fractions, precision_recall
 from utils.scoring.polyps import RULES
 from utils.scoring.properties import PROPERTIES, dice_by_property
@@ -19,6 +21,7 @@ FIGURES = {
     "dice_histogram.png": "How many images have which Dice",
     "dice_by_size.png": "Dice of each image against the size of its polyp",
     "sensitivity_by_size.png": "Share of the polyps that are found, by their size",
+    "froc.png": "Share of the polyps that are found, by the false alarms a picture",
     "reliability.png": "How often pixels are polyp, by the probability predicted of them",
     "failures.png": "Dice of images by what they show",
     "worst.png": "The worst images, and what they have in common",
@@ -41,6 +44,7 @@ def save_figures(results, pictures, scored, properties, groups, report):
         ("dice_histogram.png", save_dice_histogram, dice, threshold, title),
         ("dice_by_size.png", save_dice_by_size, dice, fractions, threshold, title),
         ("sensitivity_by_size.png", save_sensitivity_by_size, report["polyps_by_size"], title),
+        ("froc.png", save_froc, scored, groups, title),
         ("reliability.png", save_reliability, *probabilities, title),
         ("failures.png", save_failures, parts, threshold, title),
         ("worst.png", save_worst, pictures, packed, dice, properties, threshold),
@@ -157,6 +161,38 @@ def save_sensitivity_by_size(path, rows, subject):
 
     title = f"Polyps found, by their size\n{subject}"
     save_figure(path, title, "polyp, % of the image's pixels", "share of the polyps found", draw)
+
+
+def save_froc(path, scored, groups, subject):
+    """Save froc.png: polyps found against false alarms over all levels, and the point of one.
+
+    scored: a Scored; groups: (n,) int, the images' scenes; subject: which images, for the title.
+    """
+    table = {name: scored.picture_table()[name] for name in ("found_at", "false_at", "polyps")}
+
+    def curve(groups=None):
+        sums = sums_of(table, groups)
+        return froc(*(sums[name] for name in (*table, "images")))
+
+    def draw(axes):
+        if not table["polyps"].any():
+            write_instead(axes, "no image has a polyp")
+            return
+        rates, shares = curve()
+        grid = np.linspace(0, max(rates[-1], 0.01), 100)
+        drawn = [np.interp(grid, *each) for each in zip(*curve(groups), strict=True)]
+        low, high = np.nanpercentile(drawn, [2.5, 97.5], axis=0)
+        axes.fill_between(grid, low, high, color=IMAGES, alpha=0.4, label="95 % interval")
+        axes.plot(rates, shares, color=FIRST, label="levels from 1 (left) down")
+        level = max(scored.level, scored.threshold)
+        here = np.argmin(np.abs(LEVELS[::-1] - level))
+        text = f"{shares[here]:.0%} found, {rates[here]:.2f} false alarms a picture"
+        axes.plot(rates[here], shares[here], "o", color=SECOND, label=text)
+        axes.set(xlim=(0, None), ylim=(0, 1.02))
+        axes.legend(loc="lower right")
+
+    title = f"Polyps found and false alarms over all levels\n{subject}"
+    save_figure(path, title, "false alarms a picture", "polyps found, by any overlap", draw)
 
 
 def save_reliability(path, before, after, temperature, subject):

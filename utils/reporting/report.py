@@ -8,6 +8,7 @@ import numpy as np
 from utils.prediction.networks import describe_networks
 from utils.prediction.predictors import describe_prediction
 from utils.reporting.tables import markdown
+from utils.scoring.alarms import count_alarms
 from utils.scoring.intervals import describe, difference
 from utils.scoring.measure import measure_all, set_scores
 from utils.scoring.pixels import image_scores, polyp_fractions
@@ -41,6 +42,7 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
         "trained_on_this_data": None if None in trained_on else all(trained_on),
         "warnings": pictures.doubts(configs) + scene_doubts(groups),
         "images": len(pictures.names),
+        "images_with_polyp": int((polyp_fractions(scored[0].counts) > 0).sum()),
         "scenes": len(np.unique(groups)),
         "resolution": f"{size} x {size} pixels, as the network sees them",
         "intervals": INTERVALS,
@@ -61,6 +63,7 @@ def describe_scored(pictures, groups, networks, prediction, measured, tta):
     described = {
         "prediction": describe_prediction(networks, tta),
         "threshold": networks.threshold,
+        "level": networks.level,
         "networks": describe_networks(networks),
     }
     for key, scores in measured.items():
@@ -138,6 +141,8 @@ def score_columns(prediction):
         own = image_scores(prediction.own_counts)
         table |= {f"own_{name}": column for name, column in own.items()}
     rule, counts = next(iter(RULES)), count_polyps(prediction.regions)
+    table |= {"sureness": np.array(prediction.surest)}
+    table["alarms"] = count_alarms(prediction.regions, prediction.level)
     table |= {"polyps_found": counts[f"found_{rule}"], "false_alarms": counts[f"false_{rule}"]}
     table["hausdorff_95"], table["boundary_f1"] = np.transpose(prediction.borders)
     return table

@@ -5,7 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.scoring.polyps import RULES
-from utils.scoring.registry import DEFINITIONS, FAMILIES, FIRST, LABELS, family_metrics
+from utils.scoring.registry import (
+    DEFINITIONS,
+    FAMILIES,
+    FIRST,
+    FIRST_OF_PICTURES,
+    LABELS,
+    family_metrics,
+)
 
 # Keys of metrics.json with their family, in the order in which tables show them
 SECTIONS = [(family.key, name) for name, family in FAMILIES.items()]
@@ -30,8 +37,12 @@ def predictions_of(report):
 
 
 def first_tables(report):
-    """Return the Tables of the FIRST metrics of pixels, and of those of the folds."""
-    tables = [score_table(report, key, family, FIRST) for key, family in SECTIONS[:2]]
+    """Return the Tables of what everybody asks for, where there are polyps and where not."""
+    tables, shown = [], report["images_with_polyp"]
+    if shown:
+        tables += [score_table(report, key, family, FIRST) for key, family in SECTIONS[:2]]
+    if shown < report["images"]:
+        tables.append(score_table(report, "pictures", "pictures", FIRST_OF_PICTURES))
     return [table for table in tables if table.rows] + fold_tables(report, FIRST)
 
 

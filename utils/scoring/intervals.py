@@ -144,3 +144,13 @@ def bootstrap_medians(values, groups, samples=BOOTSTRAP_SAMPLES):
         high = np.argmax(twice > all_of_them, axis=1)
         medians.append((ordered[low] + ordered[high]) / 2)
     return np.concatenate(medians)
+
+
+def drawn_images(groups, samples=BOOTSTRAP_SAMPLES):
+    """Yield how often each image is drawn in bootstrap samples of whole groups, (k, n) int.
+
+    groups: (n,) int; the k of all pieces add up to `samples`, see `draw_scenes`.
+    """
+    names, index = np.unique(groups, return_inverse=True)
+    for times in draw_scenes(len(names), samples):
+        yield times[:, index]

@@ -17,7 +17,7 @@ from utils.data.dataset import (
     read_trained_on,
 )
 from utils.data.pictures import DECODERS, border_fraction, reduce_pair
-from utils.data.scenes import FeatureFile, group_scenes, sift_features
+from utils.data.scenes import UNKNOWN, FeatureFile, fill_scenes, sift_features
 from utils.data.sources import mask_doubts, watch_decoders
 from utils.data.splits import read_splits
 from utils.prediction.networks import ancestors, descent_doubts
@@ -313,8 +313,11 @@ class SourcePictures:
 
         def work(name):
             picture, mask = self.pairs_of_source.decode(name)
-            found = sift_features(picture) if self.pairs_of_source.groups is None else None
+            found = sift_features(picture) if name in unknown else None
             return *reduce_pair(picture, mask, size), found, mask
+
+        source = self.pairs_of_source
+        unknown = {source.names[row] for row in np.flatnonzero(source.groups == UNKNOWN)}
 
         self.features = FeatureFile(tempfile.TemporaryFile())  # noqa: SIM115, as long as this
         self.prints, self.fractions, self.borders = [], [], []
@@ -335,8 +338,7 @@ class SourcePictures:
 
     def scenes(self):
         """Return the scene of each picture, (n,) int, once all batches have been read."""
-        groups = self.pairs_of_source.groups
-        return group_scenes(self.features) if groups is None else groups
+        return fill_scenes(self.pairs_of_source.groups, self.features)
 
     def splits(self):
         """Return an empty split for each picture, n str."""
@@ -349,7 +351,7 @@ class SourcePictures:
         """Return lines on masks that look wrong, and on what the networks may have seen of this.
 
         configs: the networks' config.json by their folders. To be called once all batches have been
-        read. Raises InputError if no mask shows a polyp.
+        read. Raises InputError if no mask shows what --mask-value names.
         """
         lines = mask_doubts(self.pairs_of_source, self.fractions, self.borders)
         lines += self.pairs_of_source.notes()

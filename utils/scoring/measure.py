@@ -6,7 +6,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from utils.scoring.intervals import EXTREMES, Score, bootstrap_medians, bootstrap_sums
+from utils.scoring.alarms import area_under_roc
+from utils.scoring.intervals import (
+    EXTREMES,
+    Score,
+    bootstrap_medians,
+    bootstrap_sums,
+    drawn_images,
+)
 from utils.scoring.pixels import image_scores
 from utils.scoring.polyps import count_polyps
 from utils.scoring.registry import family_metrics
@@ -35,6 +42,7 @@ def tables_of(scored):
     if scored.own_counts:
         yield "metrics_at_own_size", "pixels", [pixel_table(scored.own_counts)], {}
     yield "polyps", "polyps", [count_polyps(scored.regions)], {}
+    yield "pictures", "pictures", [scored.picture_table()], {}
     borders = np.asarray(scored.borders, float)
     names = "hausdorff_95", "boundary_f1"
     yield "borders", "borders", [dict(zip(names, borders.T, strict=True))], {}
@@ -57,7 +65,8 @@ def sums_of(table, groups=None):
     """Return the sums of a table's arrays over all images, by name; their number is "images".
 
     groups: None, or (n,) int, the images' scenes: then the sums over each of the bootstrap samples,
-    (samples, ...). Of MEDIANS there are the medians too.
+    (samples, ...). Of MEDIANS there are the medians too, and of what is "surest" the area under
+    the ROC.
     """
     shapes = {name: np.shape(column)[1:] for name, column in table.items()}
     columns = np.hstack([np.reshape(column, (len(column), -1)) for column in table.values()])
@@ -73,6 +82,10 @@ def sums_of(table, groups=None):
         for (name, shape), part in zip(shapes.items(), parts[:-1], strict=True)
     }
     medians = {f"median_{name}": median(table[name]) for name in MEDIANS & table.keys()}
+    if "surest" in table:
+        weights = [np.ones(len(columns))] if groups is None else drawn_images(groups)
+        areas = [area_under_roc(table["shown"], table["surest"], each) for each in weights]
+        named["area_under_roc"] = areas[0] if groups is None else np.concatenate(areas)
     return named | medians | {"images": sums[..., -1]}
 
 

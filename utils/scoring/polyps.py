@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.prediction.regions import label_regions
+from utils.prediction.regions import label_regions, region_sureness
 from utils.scoring.intervals import bootstrap_ratios, interval, share_extremes
 
 SIZE_ENDS = (0.02, 0.05, 0.1)  # between the groups of polyps by size, in parts of the picture
@@ -19,11 +19,14 @@ class Regions(NamedTuple):
     """The connected regions of a mask, or of a prediction.
 
     fractions: (n,) float, each one's part of the picture; ious: (n,) float, its highest IoU with a
-    region of the other of the two, 0 where it shares no pixel with any.
+    region of the other of the two, 0 where it shares no pixel with any. sureness: (n,) float, 0 to
+    1, of a region of the prediction, see `region_sureness`; of a mask's, that of the surest region
+    that overlaps it, 0 without any.
     """
 
     fractions: np.ndarray
     ious: np.ndarray
+    sureness: np.ndarray
 
     def matched(self, rule):
         """Return (n,) bool: which of them a region of the other matches, by a key of RULES."""
@@ -32,18 +35,19 @@ class Regions(NamedTuple):
     def of_size(self, least, below):
         """Return the Regions of those that are of a part of the picture from `least` to `below`."""
         inside = (self.fractions >= least) & (self.fractions < below)
-        return Regions(self.fractions[inside], self.ious[inside])
+        return Regions(*(values[inside] for values in self))
 
 
-def compare_regions(mask, prediction):
+def compare_regions(mask, prediction, probability):
     """Return the Regions of a mask, which are its polyps, and those of a prediction.
 
-    mask, prediction: (height, width), 0 or 1. By IoU the matches are one to one, as those of
-    Kirillov et al. 2019 (arXiv:1801.00868, section 4.1), who ask for more than 0.5: two regions of
-    0.5 each would have to make up the polyp between them, and then they would be connected. By
-    any overlap they are not, as in Bernal et al. 2017 (doi 10.1109/TMI.2017.2664042), who ask for a
-    centre in the polyp: one region can find several polyps, several can find the same, and none of
-    them is a false alarm.
+    mask, prediction: (height, width), 0 or 1; probability: the same, float, 0 to 1.
+
+    By IoU the matches are one to one, as those of Kirillov et al. 2019 (arXiv:1801.00868, section
+    4.1), who ask for more than 0.5: two regions of 0.5 each would have to make up the polyp between
+    them, and then they would be connected. By any overlap they are not, as in Bernal et al. 2017
+    (doi 10.1109/TMI.2017.2664042), who ask for a centre in the polyp: one region can find several
+    polyps, several can find the same, and none of them is a false alarm.
     """
     polyps, polyp_pixels, _ = label_regions(mask)
     alarms, alarm_pixels, _ = label_regions(prediction)
@@ -51,9 +55,11 @@ def compare_regions(mask, prediction):
     pairs = np.ravel(polyps) * shape[1] + np.ravel(alarms)
     common = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)[1:, 1:]
     ious = common / (polyp_pixels[:, None] + alarm_pixels - common)
+    sureness = region_sureness(probability, alarms, len(alarm_pixels))
+    surest = np.max((common > 0) * sureness, axis=1, initial=0)
     return (
-        Regions(polyp_pixels / polyps.size, ious.max(axis=1, initial=0)),
-        Regions(alarm_pixels / alarms.size, ious.max(axis=0, initial=0)),
+        Regions(polyp_pixels / polyps.size, ious.max(axis=1, initial=0), surest),
+        Regions(alarm_pixels / alarms.size, ious.max(axis=0, initial=0), sureness),
     )
 
 

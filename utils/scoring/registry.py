@@ -14,6 +14,7 @@ import numpy as np
 
 from utils.prediction.predictors import CLIP
 from utils.prediction.regions import LEAST_FRACTION
+from utils.scoring.alarms import froc_score
 from utils.scoring.borders import TOLERANCE
 from utils.scoring.calibration import BINS, expected_calibration_error
 from utils.scoring.intervals import BOOTSTRAP_SAMPLES
@@ -161,6 +162,55 @@ POLYPS = [
         ),
     )
 ]
+ALARM = "an alarm is a region called polyp that is as sure as the level, see above"
+PICTURES = [
+    Metric(
+        "alarm_sensitivity",
+        "pictures with a polyp that alarm",
+        f"share of the pictures with a polyp in which there is an alarm: {ALARM}",
+        polyp_share("alarmed", "shown"),
+        "share",
+        "shown",
+    ),
+    Metric(
+        "alarm_specificity",
+        "pictures without that do not",
+        f"share of the pictures without a polyp in which there is no alarm: {ALARM}",
+        polyp_share("silent", "absent"),
+        "share",
+        "absent",
+    ),
+    Metric(
+        "needless_alarms",
+        "alarms a picture without",
+        f"alarms per picture without a polyp: {ALARM}",
+        polyp_share("needless", "absent"),
+        "rate",
+        "absent",
+    ),
+    Metric(
+        "area_under_roc",
+        "area under the ROC",
+        "how likely a picture with a polyp is surer than one without, equals counted half (Hanley"
+        " and McNeil 1982, doi 10.1148/radiology.143.1.7063747); over all levels",
+        lambda s: s.area_under_roc,
+    ),
+    Metric(
+        "froc",
+        "FROC",
+        "mean of the shares of the polyps found at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false alarms a"
+        " picture (Setio et al. 2017, doi 10.1016/j.media.2017.06.015), by any overlap; over all"
+        " levels",
+        lambda s: froc_score(s.found_at, s.false_at, s.polyps, s.images),
+    ),
+    Metric(
+        "shown_dice",
+        "Dice per picture with a polyp",
+        "2 TP / (2 TP + FP + FN) of each picture with a polyp alone; mean over these",
+        polyp_share("shown_dice", "shown"),
+        "scenes",
+    ),
+]
 BORDERS = [
     Metric(
         "hausdorff_95",
@@ -240,6 +290,18 @@ FAMILIES = {
         " 10.1109/TMI.2017.2664042). A score with nothing to count is left out.",
         POLYPS,
     ),
+    "pictures": Family(
+        "pictures",
+        "Whole pictures",
+        "Whether there is a polyp in a picture. How sure a prediction is of a region, or of a"
+        " picture, is the highest threshold at which it would still call"
+        f" {100 * LEAST_FRACTION:g} % of the picture polyp, so much that it counts as a region. The"
+        " level is the one that `--thresholds` has stored with the network; where none is stored,"
+        " every region is an alarm. Sensitivity and specificity are as in Maier-Hein et al. 2024,"
+        " arXiv:2206.01653, for image-level classification. A score without pictures of its kind is"
+        " left out.",
+        PICTURES,
+    ),
     "borders": Family(
         "borders",
         "Borders",
@@ -269,6 +331,8 @@ LABELS = {metric.name: metric.label for metric in METRICS}
 DEFINITIONS = {metric.name: metric.definition for metric in METRICS}
 # What everybody asks for, and is shown first
 FIRST = ("mean_iou", "precision", "recall", "f1", "image_dice")
+# And where some pictures show no polyp
+FIRST_OF_PICTURES = ("alarm_sensitivity", "alarm_specificity", "area_under_roc")
 
 # The kinds of intervals
 KINDS = {

@@ -7,10 +7,12 @@ import numpy as np
 from utils.command import Progress, parallel
 from utils.data.pictures import HALF
 from utils.prediction.predictors import enlarge, scale_probabilities
+from utils.prediction.regions import picture_sureness
+from utils.scoring.alarms import picture_table
 from utils.scoring.borders import border_scores
 from utils.scoring.calibration import cross_entropy, reliability_histogram
 from utils.scoring.measure import set_scores
-from utils.scoring.pixels import confusion_counts, curve_histogram
+from utils.scoring.pixels import confusion_counts, curve_histogram, image_scores
 from utils.scoring.polyps import compare_regions
 from utils.scoring.properties import picture_properties
 
@@ -27,16 +29,19 @@ class Scored:
 
     threshold: a pixel is called polyp from this probability on. temperature: by which the log-odds
     are divided for the second of the reliability histograms; None where there is none. scaled:
-    whether the threshold is one of the probabilities that are so divided.
+    whether threshold and level are those of probabilities that are so divided. level: a region that
+    is as sure is an alarm.
 
     counts, and own_counts at the pictures' own size, where that is known: n of `confusion_counts`;
-    regions: n of `compare_regions`; borders: n of `border_scores`. curve: as from
+    regions: n of `compare_regions`; surest: n of `picture_sureness`; borders: n of
+    `border_scores`. curve: as from
     `curve_histogram`. plain, divided: Probabilities as they are, and divided; the latter are empty
     without a temperature. packed: n of `pack_predictions`.
     """
 
-    def __init__(self, threshold, temperature=None, scaled=False):
+    def __init__(self, threshold, temperature=None, scaled=False, level=0.0):
         self.threshold, self.temperature, self.scaled = threshold, temperature, scaled
+        self.level, self.surest = level, []
         self.counts, self.own_counts, self.regions, self.borders = [], [], [], []
         self.curve, self.packed = 0, []
         self.plain, self.divided = Probabilities([], []), Probabilities([], [])
@@ -58,14 +63,22 @@ class Scored:
             self.divided.losses.extend(cross_entropy(curve, self.temperature) for curve in curves)
             probabilities = divided.astype(np.float32) if self.scaled else probabilities
         predictions = probabilities >= self.threshold
-        pairs = list(zip(batch.masks[..., 0], predictions[..., 0], strict=True))
+        grey = probabilities[..., 0]
+        pairs = list(zip(batch.masks[..., 0], predictions[..., 0], grey, strict=True))
         self.counts += list(confusion_counts(batch.masks, predictions))
         self.packed += list(pack_predictions(predictions))
+        self.surest += map(picture_sureness, grey)
         self.regions += parallel(lambda pair: compare_regions(*pair), pairs)
-        self.borders += parallel(lambda pair: border_scores(*pair), pairs)
+        self.borders += parallel(lambda pair: border_scores(*pair[:2]), pairs)
         if batch.own_masks is not None:
             pairs = zip(batch.own_masks, probabilities, strict=True)
             self.own_counts += parallel(self.count_own, pairs)
+
+    def picture_table(self):
+        """Return what is summed of whole pictures, see alarms.py."""
+        dice = image_scores(self.counts)["dice"]
+        counts = np.array(self.counts)
+        return picture_table(counts, self.regions, self.surest, dice, self.level)
 
     def count_own(self, pair):
         """Return the counts of a mask at its own size, and of the probabilities enlarged to it."""
@@ -93,24 +106,28 @@ def score_pictures(predictors, scored, pictures, size, batch_size):
 
 
 def score_thresholds(predict, pictures, size, thresholds, batch_size):
-    """Return the `set_scores` of labelled pictures at each of several thresholds, and their curve.
+    """Return what labelled pictures score at each of several thresholds, and what decides them.
 
     pictures: as scoring/labelled.py has them; predict, size: of one network; thresholds: a tuple of
-    probabilities. Returns a list of dicts, each with its "threshold", and a `curve_histogram`.
+    probabilities. Returns a list of dicts, `set_scores` and the "threshold"; a `curve_histogram`;
+    and the `picture_sureness` of those with a polyp and of those without, (k,) and (n - k,) float.
     """
-    counts, curve = [[] for _ in thresholds], 0
+    counts, curve, surest, shown = [[] for _ in thresholds], 0, [], []
     progress = Progress("images", len(pictures.names))
     for batch in pictures.batches(size, batch_size):
         probabilities = predict(batch.images)
         for threshold, counted in zip(thresholds, counts, strict=True):
             counted.append(confusion_counts(batch.masks, probabilities >= threshold))
         curve += curve_histogram(batch.masks, probabilities)
+        shown += list(batch.masks.any(axis=(1, 2, 3)))
+        surest += map(picture_sureness, probabilities)
         progress.advance(len(batch.images))
     rows = [
         {"threshold": threshold, **set_scores(np.concatenate(counted))}
         for threshold, counted in zip(thresholds, counts, strict=True)
     ]
-    return rows, curve
+    surest, shown = np.array(surest), np.array(shown)
+    return rows, curve, surest[shown], surest[~shown]
 
 
 def pack_predictions(predictions):
