@@ -69,7 +69,7 @@ from utils.data.sources import (
 from utils.data.splits import SPLITS, read_splits
 from utils.devices import choose_precision, describe_machine, start_tensorflow
 from utils.files import lock_folder
-from utils.prediction.films import FilmError, is_film, segment_film
+from utils.prediction.films import FilmError, Watch, is_film, segment_film
 from utils.prediction.networks import (
     THRESHOLDS_FILE,
     Networks,
@@ -118,6 +118,9 @@ TEMPERATURE = None
 # --thresholds chose, and none where it has not; 0: every region is an alarm
 LEVEL = "validation"
 FOUND = 0.95  # the share of the validation split's pictures with a polyp that alarm at that level
+# An alarm of a film begins after so many frames in a row with one, and ends after so many without:
+# most false ones are gone before
+ALARM_BEGINS, ALARM_ENDS = 7, 7
 THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
 BATCH_SIZE = 32  # images predicted at once
 
@@ -347,6 +350,8 @@ def segment(arguments):
     films = {name: file for name, file in files.items() if is_film(file)}
     pictures = {name: file for name, file in files.items() if name not in films}
     results = Results(arguments.results, files.values())
+    if films and arguments.probabilities:
+        raise InputError("--probabilities: is for pictures alone; segment films without it")
     networks = choose_networks(arguments.checkpoints, arguments.tta, finished=True)
     with results.begin(result_names(pictures, films, arguments.probabilities)):
         start_tensorflow()
@@ -355,24 +360,26 @@ def segment(arguments):
             predict = scale_predictor(predict, networks.temperature)
         print(*(f"Network: {name}" for name in networks.names), sep="\n")
         print(f"Prediction: {describe_prediction(networks, arguments.tta)}", flush=True)
-        how, lines = ((predict, size), networks.threshold, BATCH_SIZE, results), []
+        predictor, limits, lines = (predict, size), (networks.threshold, networks.level), []
         if pictures:
-            done, without, failed = segment_pictures(pictures, *how, arguments.probabilities)
+            how = predictor, limits, BATCH_SIZE, results, arguments.probabilities
+            done, alarming, failed = segment_pictures(pictures, *how)
             failures = failures + failed
             if done:
-                lines.append(told_of_pictures(results.folder, done, without))
+                lines.append(told_of_pictures(results.folder, done, alarming))
         for name, file in films.items():
-            start = time.monotonic()
+            start, watch = time.monotonic(), Watch(ALARM_BEGINS, ALARM_ENDS)
+            how = predictor, limits, watch, BATCH_SIZE, results
             try:
-                frames, with_polyp = segment_film(file, name, *how)
+                frames, seconds, events = segment_film(file, name, *how)
             except FilmError as error:
                 failures = [*failures, error]
             else:
                 rate = frames / (time.monotonic() - start)
                 lines.append(
-                    f"{results.folder / f'films/{name}.mp4'}: {counted(frames, 'frame')},"
-                    f" {with_polyp:,} of them with a polyp, segmented at {rate:.0f} a second;"
-                    " each polyp in the .csv beside it"
+                    f"{results.folder / f'films/{name}.mp4'}: {counted(frames, 'frame')}, segmented"
+                    f" at {rate:.0f} a second; {told_of_events(events, seconds)}; each polyp and"
+                    " alarm in the .csv beside it"
                 )
     for line in lines:
         print(line)
@@ -382,12 +389,25 @@ def segment(arguments):
         sys.exit(fail(f"{len(failures):,} of {count:,} could not be read whole", status=1))
 
 
-def told_of_pictures(folder, done, without):
-    """Return what is said of so many pictures, of which so many are without a polyp."""
+def told_of_pictures(folder, done, alarming):
+    """Return what is said of so many pictures, in so many of which there is an alarm."""
     return (
-        f"{folder / 'masks'}: {counted(done, 'mask')}, {without:,} without a polyp; outlined in"
+        f"{folder / 'masks'}: {counted(done, 'mask')}, an alarm in {alarming:,}; outlined in"
         f" {folder / 'overlays'}, each polyp in {folder / OWN_TABLE}"
     )
+
+
+def told_of_events(events, seconds, most=5):
+    """Return what is said of the Events of a film of so many seconds."""
+    if not events:
+        return "no alarm"
+    told = [
+        f"at {int(event.begin) // 60}:{event.begin % 60:04.1f} for {event.end - event.begin:.1f} s"
+        for event in events[:most]
+    ]
+    more = f" and {len(events) - most:,} more" if len(events) > most else ""
+    rate = 60 * len(events) / seconds
+    return f"{counted(len(events), 'alarm')}, {rate:.1f} a minute: {', '.join(told)}{more}"
 
 
 def counted(count, noun):
@@ -489,6 +509,8 @@ def constants():
     return {
         "LEVEL": (LEVEL, number(least=0, below=1) | one_of("validation")),
         "FOUND": (FOUND, number(above=0, below=1)),
+        "ALARM_BEGINS": (ALARM_BEGINS, whole(1)),
+        "ALARM_ENDS": (ALARM_ENDS, whole(1)),
         "TEMPERATURE": (TEMPERATURE, one_of(None, "validation")),
         "THRESHOLD": (THRESHOLD, number(above=0, below=1) | one_of("validation")),
         "THRESHOLDS": (THRESHOLDS, numbers(above=0, below=1)),

@@ -9,8 +9,9 @@ from utils.files import write_beside
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart
 BLUE, ORANGE, GREEN, SKY, YELLOW = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442"
+GREY = "#BBBBBB"
 # What the colours stand for
-MASK, PREDICTION = SKY, YELLOW  # outlines
+MASK, PREDICTION, UNSURE = SKY, YELLOW, GREY  # outlines
 OUTLINES = "mask blue, prediction yellow"  # the same in words
 TRAINING, VALIDATION, KEPT = BLUE, ORANGE, GREEN  # scores of epochs
 FIRST, SECOND, MEANS, IMAGES = BLUE, ORANGE, GREEN, SKY  # scores of pictures

@@ -11,6 +11,7 @@ import numpy as np
 
 from utils.command import InputError, Progress
 from utils.data.pictures import is_picture, reduce_picture
+from utils.drawing import PREDICTION
 from utils.prediction.own_pictures import (
     FILM_SUFFIXES,
     find_polyps,
@@ -156,15 +157,45 @@ def make_timing(seconds, lost, rate, announced, counted):
     return Timing(numbers, seconds, total, varies, rate, np.diff(places, append=places[-1] + 1))
 
 
-def segment_film(file, name, predictor, threshold, batch_size, results):
-    """Outline the polyps of a film; return how many frames it has, and how many show a polyp.
+class Event(NamedTuple):
+    """An alarm of a film, that stands from `begin` to `end`, in seconds."""
 
-    predictor: see predictors.py, and its size. In the folder of `results`, see
-    utils/results.py, this leaves films/NAME.mp4, of the same frames, size, times and rate, but
-    without sound, and films/NAME.csv, the polyps of each frame. Where the rate varies, or frames
-    are lost, the frame before is repeated until the next one's time. OpenCV writes even sizes
-    alone: of an odd one the last row or column goes. Memory does not grow with the film. Raises
-    FilmError if it cannot be played, or lacks frames.
+    begin: float
+    end: float
+
+
+class Watch:
+    """Tells frame by frame which alarm stands.
+
+    One begins with the last of `begins` frames in a row with an alarm, and ends with the last of
+    `ends` without.
+    """
+
+    def __init__(self, begins, ends):
+        self.begins, self.ends = begins, ends
+        self.count, self.stands, self.against = 0, False, 0
+
+    def advance(self, alarm):
+        """Return the number of the alarm that stands, from 1 on, 0 for none; alarm: the frame's."""
+        self.against = self.against + 1 if alarm != self.stands else 0
+        if self.against == (self.ends if self.stands else self.begins):
+            self.stands, self.against = not self.stands, 0
+            self.count += self.stands
+        return self.count if self.stands else 0
+
+
+def segment_film(file, name, predictor, limits, watch, batch_size, results):
+    """Outline the polyps of a film; return how many frames and seconds it has, and its Events.
+
+    predictor: see predictors.py, and its size; limits: threshold and level, see `find_polyps`;
+    watch: a Watch. In the folder of `results`, see utils/results.py, this leaves films/NAME.mp4, of
+    the same frames, size, times and rate, but without sound, and films/NAME.csv, the polyps of each
+    frame and the number of the alarm that stands. While one stands, the frame has an edge in the
+    colour of its outlines; without one, all is outlined as what is not sure.
+
+    Where the rate varies, or frames are lost, the frame before is repeated until the next one's
+    time. OpenCV writes even sizes alone: of an odd one the last row or column goes. Memory does not
+    grow with the film. Raises FilmError if it cannot be played, or lacks frames.
     """
     predict, size = predictor
     film_path(results.folder)
@@ -176,10 +207,16 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
         return picture, reduce_picture(picture, size), index
 
     def finish(index, picture, probability):
-        rows, mask, _ = find_polyps(probability, picture.shape, threshold)
-        height, width = (side - side % 2 for side in mask.shape)
-        drawn = outline_polyps(picture, mask)[:height, :width]
-        return index, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), rows
+        return picture, index, find_polyps(probability, picture.shape, *limits)
+
+    def draw(frame):
+        picture, index, found, event = frame
+        drawn = outline_polyps(picture, found.mask, found.sure & (event > 0))
+        height, width = (side - side % 2 for side in found.mask.shape)
+        drawn = drawn[:height, :width]
+        if event:
+            drawn = add_edge(drawn)
+        return cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), index, found.rows, event
 
     timing = read_timing(file)
     count = len(timing.numbers)
@@ -188,21 +225,26 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
         open_pool(1) as reader,  # since one thread alone can read a film
         open_pool() as pool,
         results.write(f"films/{name}.csv") as beside_table,
-        open_table(beside_table, ["frame", "seconds"]) as table,
+        open_table(beside_table, ["frame", "seconds", "event"]) as table,
         results.write(f"films/{name}.mp4") as beside,
     ):
         progress = Progress(f"frames of {file}", count)
         frames = in_order(reader, read, range(count), FRAMES_AHEAD)
         frames = itertools.takewhile(lambda frame: frame is not None, frames)
-        writer, done, with_polyp = None, 0, 0
-        for index, drawn, rows in predict_stream(pool, frames, predict, finish, batch_size):
+        found = predict_stream(pool, frames, predict, finish, batch_size)
+        watched = ((*frame, watch.advance(frame[2].alarms > 0)) for frame in found)
+        writer, done, events = None, 0, {}
+        for drawn, index, rows, event in in_order(pool, draw, watched, FRAMES_AHEAD):
             if writer is None:
                 writer = open_writer(beside, file, timing.rate, drawn.shape[1::-1])
             for _ in range(timing.repeats[index]):
                 writer.write(drawn)
             number, seconds = timing.numbers[index], round(timing.seconds[index], 3)
-            table.writerows([number, seconds, *row] for row in rows)
-            done, with_polyp = index + 1, with_polyp + (rows[0][0] > 0)
+            table.writerows([number, seconds, event or "", *row] for row in rows)
+            if event:
+                until = seconds + 1 / timing.rate
+                events[event] = events.get(event, Event(seconds, until))._replace(end=until)
+            done = index + 1
             progress.advance()
         progress.end()
         writer.release()
@@ -219,7 +261,14 @@ def segment_film(file, name, predictor, threshold, batch_size, results):
             f"{file}: its rate varies; the outlined film has {timing.rate:g} frames a second, and"
             f" repeats {timing.repeats.sum() - count:,} so that each is seen at its time"
         )
-    return done, with_polyp
+    return done, timing.seconds[done - 1] + 1 / timing.rate, list(events.values())
+
+
+def add_edge(picture):
+    """Return a picture, (height, width, 3) uint8, RGB, with an edge in the outlines' colour."""
+    height, width = picture.shape[:2]
+    colour, thick = tuple(bytes.fromhex(PREDICTION[1:])), max(2, round(max(height, width) / 100))
+    return cv2.rectangle(picture.copy(), (0, 0), (width - 1, height - 1), colour, 2 * thick - 1)
 
 
 def open_writer(beside, file, rate, size):

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,10 +22,10 @@ from utils.data.pictures import (
     reduce_picture,
     tells_damage,
 )
-from utils.drawing import PREDICTION, encode_jpeg, outline
+from utils.drawing import PREDICTION, UNSURE, encode_jpeg, outline
 from utils.files import MAX_TEXT, read_file
 from utils.prediction.predictors import enlarge
-from utils.prediction.regions import label_regions
+from utils.prediction.regions import label_regions, picture_sureness, region_sureness
 
 FILM_SUFFIXES = {
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
@@ -38,9 +39,23 @@ JPEG_SIDE = 65_500  # pixels: no JPEG, and so no picture of outlines, has a long
 OWN_TABLE = "pictures.csv"
 # Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
 COLUMNS = (
-    *("polyps", "polyp", "pixels", "percent", "probability"),
+    *("polyps", "alarms", "sureness", "polyp", "alarm", "pixels", "percent", "probability"),
     *("box_left", "box_top", "box_width", "box_height"),
 )
+
+
+class Found(NamedTuple):
+    """What is found in a picture, at its own size.
+
+    rows: of COLUMNS; alarms: how many of the polyps are alarms. mask, sure: (height, width) bool,
+    the latter without the polyps that are no alarms. probability: (height, width) float32, 0 to 1.
+    """
+
+    rows: list
+    alarms: int
+    mask: np.ndarray
+    sure: np.ndarray
+    probability: np.ndarray
 
 
 # The files
@@ -194,51 +209,55 @@ def predict_stream(pool, pictures, predict, finish, batch_size):
     yield from finished
 
 
-def polyp_rows(mask, probability):
-    """Return the rows of COLUMNS of a picture, a list of lists.
+def find_polyps(probability, shape, threshold, level):
+    """Return what is Found in a picture.
 
-    mask: (height, width) bool, probability: the same, float32, 0 to 1. Polyps are the regions of
-    `label_regions`, "probability" is the mean in each.
-    """
-    if not mask.any():
-        return [[0, *[""] * 8]]
-    labels, areas, _ = label_regions(mask)
-    rows = []
-    for number, area in enumerate(areas, 1):
-        region = cv2.inRange(labels, number, number)
-        mean, box = cv2.mean(probability, region)[0], cv2.boundingRect(region)
-        share = round(100 * float(area) / mask.size, 3)
-        rows.append([len(areas), number, int(area), share, round(mean, 4), *box])
-    return rows or [[0, *[""] * 8]]
-
-
-def find_polyps(probability, shape, threshold):
-    """Return the rows of COLUMNS of a picture, and what is predicted of it at its own size.
-
-    probability: (size, size, 1) float32, 0 to 1; shape: the picture's, height first. Returns the
-    rows; the mask, (height, width) bool; and the probability, the same, float32.
+    probability: (size, size, 1) float32, 0 to 1; shape: the picture's, height first. From the
+    probability `threshold` on a pixel is polyp, from the sureness `level` on a polyp is an alarm.
+    In the rows, polyps are the regions of `label_regions`, "probability" is the mean in each, and
+    "sureness" that of `region_sureness`, or without a polyp of `picture_sureness`.
     """
     probability = enlarge(probability, shape)
     mask = probability >= threshold
-    return polyp_rows(mask, probability), mask, probability
+    labels, areas, _ = label_regions(mask)
+    if not len(areas):
+        surest = round(picture_sureness(probability), 4)
+        row = [0, 0, surest, *[""] * (len(COLUMNS) - 3)]
+        return Found([row], 0, mask, mask, probability)
+    sureness = region_sureness(probability, labels, len(areas))
+    alarms, sure, rows = sureness >= level, mask, []
+    for number, (area, surest, alarm) in enumerate(zip(areas, sureness, alarms, strict=True), 1):
+        region = cv2.inRange(labels, number, number)
+        mean, box = cv2.mean(probability, region)[0], cv2.boundingRect(region)
+        sure = sure if alarm else sure & (region == 0)
+        row = [len(areas), int(alarms.sum()), round(surest, 4), number, int(alarm), int(area)]
+        rows.append([*row, round(100 * float(area) / mask.size, 3), round(mean, 4), *box])
+    return Found(rows, int(alarms.sum()), mask, sure, probability)
 
 
-def outline_polyps(picture, mask):
-    """Return a picture, (height, width, 3) uint8, RGB, with the outlines of a mask of its size."""
-    return outline(picture, [(mask[..., None].astype(np.uint8), PREDICTION)], scale=1)
+def outline_polyps(picture, mask, sure):
+    """Return a picture, (height, width, 3) uint8, RGB, with the outlines of a mask of its size.
+
+    mask, sure: (height, width) bool; what of the mask is not sure is outlined in another colour.
+    """
+    colours = (mask & ~sure, UNSURE), (sure, PREDICTION)
+    drawn = [(part[..., None].astype(np.uint8), colour) for part, colour in colours if part.any()]
+    return outline(picture, drawn, scale=1)
 
 
-def segment_pictures(files, predictor, threshold, batch_size, results, probabilities):
-    """Segment pictures at their own size; return how many, how many without a polyp, and failures.
+def segment_pictures(files, predictor, limits, batch_size, results, probabilities):
+    """Segment pictures at their own size; return how many, how many alarm, and failures.
 
-    files: paths by names, see `find_files`; predictor: see predictors.py, and its size. In
-    the folder of `results`, see utils/results.py, this leaves masks/NAME.png, 0 and 255,
+    files: paths by names, see `find_files`; predictor: see predictors.py, and its size; limits:
+    threshold and level, see `find_polyps`.
+
+    In the folder of `results`, see utils/results.py, this leaves masks/NAME.png, 0 and 255,
     overlays/NAME.jpg, and pictures.csv; with `probabilities` also probabilities/NAME.png, 0 to 255.
     The failures are a list of an InputError for each picture that cannot be read whole; all others
     are done. Memory does not grow with their number.
     """
     predict, size = predictor
-    failures, done, without = {}, 0, 0
+    failures, done, alarming = {}, 0, 0
     progress = Progress("pictures", len(files))
 
     def read(item):
@@ -268,14 +287,14 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
 
     def finish(name, picture, probability):
         with ONE_LARGE if picture.size > 3 * LARGE else nullcontext():
-            rows, mask, probability = find_polyps(probability, picture.shape, threshold)
+            rows, alarms, mask, sure, probability = find_polyps(probability, picture.shape, *limits)
             if probabilities:
                 levels = cv2.convertScaleAbs(probability, alpha=255)
                 save(f"probabilities/{name}.png", png(levels))
             del probability
             save(f"masks/{name}.png", png(mask * np.uint8(255)))
-            save(f"overlays/{name}.jpg", encode_jpeg(outline_polyps(picture, mask), 95))
-        return name, rows
+            save(f"overlays/{name}.jpg", encode_jpeg(outline_polyps(picture, mask, sure), 95))
+        return name, rows, alarms
 
     with (
         hold_back_stderr() as held_back,
@@ -283,9 +302,9 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
         results.write(OWN_TABLE) as beside,
         open_table(beside, ["name"]) as table,
     ):
-        for name, rows in predict_stream(pool, readable(pool), predict, finish, batch_size):
+        for name, rows, alarms in predict_stream(pool, readable(pool), predict, finish, batch_size):
             table.writerows([name, *row] for row in rows)
-            done, without = done + 1, without + (not rows[0][0])
+            done, alarming = done + 1, alarming + (alarms > 0)
             progress.advance()
         damaged = tells_damage(held_back())
     if not done:
@@ -295,7 +314,7 @@ def segment_pictures(files, predictor, threshold, batch_size, results, probabili
         problem = "a damaged JPEG; its mask is that of the part that is there; replace it"
         for file in damaged_files(((file, read_bytes(file)) for file in whole), len(whole)):
             failures[file] = InputError(f"{file}: {problem}")
-    return done, without, [failures[file] for file in sorted(failures)]
+    return done, alarming, [failures[file] for file in sorted(failures)]
 
 
 @contextmanager
