@@ -94,6 +94,9 @@ WARM_UP_ABOVE, WARM_UP = 24, 90
 CLIP_NORM = 1.0  # of the whole gradient, None for no limit: a wild step can kill the ReLUs
 BATCH_SIZE = 16  # over all devices together
 
+# Of an epoch's pictures at most this part shows no polyp, drawn anew where there are more of them
+NORMALS = 0.2
+
 # What ImageDataGenerator may do to a picture and its mask; it also knows brightness_range,
 # channel_shift_range and cval. A gut has no up or down. To "equivariant" kernels a flip or a
 # quarter turn is nothing new: to them the other transforms matter
@@ -188,6 +191,7 @@ def constants():
         "WARM_UP": (WARM_UP, whole(0)),
         "CLIP_NORM": (CLIP_NORM, one_of(None) if CLIP_NORM is None else number(above=0)),
         "BATCH_SIZE": (BATCH_SIZE, whole(1, MOST_PAIRS)),
+        "NORMALS": (NORMALS, number(least=0, most=1)),
         "AUGMENTATION": (AUGMENTATION, Check(transforms, is_dict)),
         "COLOURS": (COLOURS, Check(colours, partial(fits, checks=COLOUR))),
         "PRECISION": (PRECISION, one_of("auto", *PRECISIONS)),
@@ -329,6 +333,7 @@ def make_pairs(training, phase):
         settings["colours"],
         seed=(settings["seed"], phase - 1),
         replicas=training.strategy.num_replicas_in_sync,
+        normals=settings["normals"],
     )
 
 

@@ -122,6 +122,11 @@ def draw_colour_table(colours, seed):
     return (255 * levels.clip(0, 1)).round().astype(np.uint8)
 
 
+def normal_rows(split):
+    """Return the rows of a Split that show no polyp, (k,) int."""
+    return np.flatnonzero([not split.masks[[row]].any() for row in range(len(split.names))])
+
+
 def split_evenly(count, batch_size, replicas=1):
     """Return the ends of batches of nearly equal size, of at most `batch_size` if that can be.
 
@@ -139,18 +144,33 @@ class Pairs:
 
     With a generator the pairs come in a new order and augmented in every epoch; order and draws
     depend on the seed, the epoch and the position alone. Without one they come as they are.
-    colours: see `draw_colour_table`; {} changes none. replicas: devices that share a batch.
+    colours: see `draw_colour_table`; {} changes none. normals: with a generator, at most this part
+    of an epoch's pairs show no polyp, drawn anew for each epoch where there are more. replicas:
+    devices that share a batch.
 
     `epoch` is set from outside before each epoch: a training that goes on does not start from 0,
     of which Keras tells its own PyDataset nothing.
     """
 
     def __init__(
-        self, split, batch_size, workers, generator=None, colours=None, seed=(), replicas=1
+        self,
+        split,
+        batch_size,
+        workers,
+        generator=None,
+        colours=None,
+        seed=(),
+        replicas=1,
+        normals=1,
     ):
         self.split, self.workers = split, workers
         self.generator, self.colours, self.seed = generator, colours or {}, seed
-        self.ends = split_evenly(len(split.names), batch_size, replicas)
+        self.count, self.normals = len(split.names), np.zeros(0, int)
+        if normals < 1:
+            self.normals = normal_rows(split)
+            polyps = self.count - len(self.normals)
+            self.count = min(self.count, round(polyps / (1 - normals)))
+        self.ends = split_evenly(self.count, batch_size, replicas)
         self.epoch = 0
         self.failure = None  # the InputError that a batch of `dataset` met
 
@@ -159,12 +179,15 @@ class Pairs:
 
     def draw(self, step):
         """Return the rows of a batch and the seeds of their transforms, (n,) int each."""
-        count = len(self.split.names)
         positions = slice(self.ends[step - 1] if step else 0, self.ends[step])
         if self.generator is None:
-            return np.arange(count)[positions], np.zeros(count, int)[positions]
+            return np.arange(self.count)[positions], np.zeros(self.count, int)[positions]
         random = np.random.default_rng([*self.seed, self.epoch])
-        return random.permutation(count)[positions], random.integers(2**32, size=count)[positions]
+        order = random.permutation(len(self.split.names))
+        too_many = len(order) - self.count
+        left_out = order[np.isin(order, self.normals)][:too_many]
+        order = order[~np.isin(order, left_out)]
+        return order[positions], random.integers(2**32, size=self.count)[positions]
 
     def batch(self, step):
         """Return (n, size, size, 3) uint8 pictures and (n, size, size, 1) uint8 masks, 0 or 1."""
