@@ -248,7 +248,7 @@ def own_pictures(precision, archive):
     import evaluation
 
     predict, files = shipped_predictor(precision), own_files(archive)
-    how = (predict, IMAGE_SIZE), evaluation.THRESHOLD, evaluation.BATCH_SIZE
+    how = (predict, IMAGE_SIZE), (evaluation.THRESHOLD, 0), evaluation.BATCH_SIZE
 
     def work():
         results = evaluation.Results(tempfile.mkdtemp())
@@ -295,12 +295,13 @@ def film(precision, archive):
         picture = cv2.resize(source.decode(name)[0], (720, 576), interpolation=cv2.INTER_AREA)
         writer.write(picture[..., ::-1])
     writer.release()
-    how = (predict, IMAGE_SIZE), evaluation.THRESHOLD, evaluation.BATCH_SIZE
+    how = (predict, IMAGE_SIZE), (evaluation.THRESHOLD, 0)
 
     def work():
         results = evaluation.Results(tempfile.mkdtemp())
+        watch = evaluation.Watch(evaluation.ALARM_BEGINS, evaluation.ALARM_ENDS)
         with results.begin([]):
-            evaluation.segment_film(path, "film", *how, results)
+            evaluation.segment_film(path, "film", *how, watch, evaluation.BATCH_SIZE, results)
         return len(names)
 
     return work

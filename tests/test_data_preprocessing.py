@@ -87,7 +87,7 @@ def test_the_preview_goes_from_the_smallest_to_the_largest_polyp(tmp_path, monke
     data.save_preview(tmp_path, [f"n{number}" for number in range(20)], fractions)
     ((_, _, titles, _),) = sheets
     assert len(titles) == 8
-    assert titles[0] == "n19\n0.0% polyp"
+    assert titles[0] == "n19\nno polyp"
     assert titles[-1] == "n0\n50.0% polyp"
 
 
@@ -101,7 +101,7 @@ def test_the_number_of_threads_changes_nothing(folders, tmp_path, monkeypatch):
 def test_a_frame_without_a_polyp_is_legal_and_counted(folders, tmp_path):
     cv2.imwrite(str(folders[1] / "03.png"), np.zeros((40, 50), np.uint8))
     summary = data.prepare(folder_source(*folders), tmp_path / "out")
-    assert summary["masks_without_polyp"] == 1
+    assert summary["without_polyp"]["all"] == 1
 
 
 def invert(paths):
@@ -286,7 +286,7 @@ def test_the_demo_is_a_data_set_like_any_other(demo):
     assert summary["pairs"]["all"] == 120
     assert summary["pairs"]["test"] == 24
     assert 105 <= summary["groups"] <= 120  # every picture is another one; a few join by chance
-    assert summary["masks_without_polyp"] == 0
+    assert summary["without_polyp"]["all"] == 0
     assert summary["test_fold"] == 0
     assert summary["warnings"] == []
     assert set(contents(demo)) == {
@@ -438,7 +438,7 @@ def test_too_few_scenes_are_refused_before_the_work_and_the_way_out_is_named(fol
         "name,group\n" + "".join(f"{n:02d},{n % 4}\n" for n in range(20))
     )
     for few, splits in (
-        (source._replace(names=source.names[:4]), None),
+        (source._replace(names=source.names[:4], groups=source.groups[:4]), None),
         (source._replace(groups=np.arange(20) % 4), None),
         (source, tmp_path / "mine.csv"),
     ):
@@ -550,7 +550,7 @@ def test_the_real_archive_by_default_and_regrouped(tmp_path):
     summary = load_summary(tmp_path / "out")
     assert summary["pairs"] == {"all": 1000, "train": 720, "validation": 80, "test": 200}
     assert summary["polyp_fraction"]["all"] == pytest.approx(0.1539098941, abs=1e-4)
-    assert summary["masks_without_polyp"] == 0
+    assert summary["without_polyp"]["all"] == 0
     assert summary["warnings"] == []
     done = run_script("data_preprocessing.py", *options[:-1], 3)
     assert done.returncode == 0, done.stderr

@@ -68,6 +68,7 @@ def make_gallery(compared=False):
     report = {
         "title": HOSTILE,
         "images": 4,
+        "images_with_polyp": 3,
         "scenes": 3,
         "resolution": "16 x 16 pixels",
         "prediction": "a pixel is called polyp",

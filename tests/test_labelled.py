@@ -13,6 +13,7 @@ from utils.command import InputError, parallel
 from utils.data.dataset import TRAINED_ON, Split, write_trained_on
 from utils.data.demo import draw_demo_pair
 from utils.data.pictures import DECODERS, MaskConvention, reduce_pair, reduce_picture
+from utils.data.scenes import UNKNOWN
 from utils.data.sources import Source
 from utils.prediction.networks import Networks
 from utils.scoring.labelled import FoldPictures, PreparedPictures, SourcePictures
@@ -55,7 +56,8 @@ def own_source(folder, times=3):
         picture, mask = (kind[int(name[1:])] for kind in (images, 255 * masks))
         return tuple(kind.repeat(times, 0).repeat(2 * times, 1) for kind in (picture, mask))
 
-    return Source("pairs.zip", [f"n{row}" for row in range(len(images))], decode)
+    names = [f"n{row}" for row in range(len(images))]
+    return Source("pairs.zip", names, decode, np.full(len(names), UNKNOWN))
 
 
 def test_a_split_has_the_masks_of_what_it_was_prepared_from(prepared):
@@ -211,7 +213,7 @@ def doubts_on(source, configs=None):
 
 
 def source_of(names, decode=draw_demo_pair):
-    return Source("drawn", list(names), decode)
+    return Source("drawn", list(names), decode, np.full(len(names), UNKNOWN))
 
 
 def test_a_source_is_reduced_and_keeps_its_masks_own_size(tmp_path):

@@ -135,13 +135,13 @@ def rows_of(scores):
 )
 def test_the_stored_threshold_is_the_best_by_dice(scores, best):
     chosen = make_networks("a")
-    row = networks.store_threshold(chosen, False, 3, rows_of(scores), 2.5)
+    row = networks.store_threshold(chosen, False, "3 images", rows_of(scores), 2.5, 0.75)
     assert row == {"threshold": best, "image_dice": scores[best]}
     folder = chosen.folders[0]
-    assert networks.stored_choices(*chosen[:3], tta=False) == (best, 2.5)
+    assert networks.stored_choices(*chosen[:3], tta=False) == (best, 2.5, 0.75)
     stored = json.loads((folder / "thresholds.json").read_text())
     assert stored["thresholds"] == rows_of(scores)
-    assert "3 images of the validation split" in stored["chosen_by"]
+    assert stored["chosen_on"] == "3 images"
 
 
 def test_a_threshold_that_does_not_fit_is_refused_with_the_command_that_chooses_one():
@@ -157,7 +157,7 @@ def test_a_threshold_that_does_not_fit_is_refused_with_the_command_that_chooses_
 
     refuse(f"thresholds.json: is missing.*{run}$")
     refuse(f"is missing.*{run} --tta$", tta=True)
-    networks.store_threshold(chosen, False, 3, rows_of({0.3: 0.5}), 2.5)
+    networks.store_threshold(chosen, False, "3 images", rows_of({0.3: 0.5}), 2.5, 0.75)
     refuse("stored with one network, not with 2 together", folders=(folder, folder))
     refuse(f"another data set{run}$", its_config=other)
     refuse(f"another choice of --tta{run} --tta$", tta=True)

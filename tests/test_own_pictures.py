@@ -17,15 +17,22 @@ from shell import full_disk, segment_picture
 from utils.command import InputError
 from utils.data.demo import draw_demo_pair
 from utils.data.pictures import reduce_pair
-from utils.prediction.films import FilmError, is_film, make_timing, segment_film
+from utils.prediction.films import (
+    Event,
+    FilmError,
+    Watch,
+    is_film,
+    make_timing,
+    segment_film,
+)
 from utils.prediction.networks import Networks
 from utils.prediction.own_pictures import (
     COLUMNS,
     PICTURE_PIXELS,
     find_files,
+    find_polyps,
     in_batches,
     in_order,
-    polyp_rows,
     predict_stream,
     read_list,
     segment_pictures,
@@ -56,10 +63,11 @@ def save(path, *boxes, shape=(60, 80)):
     return picture
 
 
-def segment(files, batch_size=3, probabilities=False, predict=brightness):
+def segment(files, batch_size=3, probabilities=False, predict=brightness, level=0):
     results = Results("results")
     with results.begin([]):
-        return segment_pictures(files, (predict, SIZE), 0.5, batch_size, results, probabilities)
+        how = (predict, SIZE), (0.5, level), batch_size, results, probabilities
+        return segment_pictures(files, *how)
 
 
 def read_table(path):
@@ -202,8 +210,8 @@ def test_pictures_of_several_sizes_are_segmented_as_one_by_one():
     for number, shape in enumerate(shapes):
         files[f"n{number}"] = Path(f"in/n{number}.png")
         save(files[f"n{number}"], (5, 5, 20, 20), shape=shape)
-    done, without, failures = segment(files, probabilities=True)
-    assert (done, without, failures) == (len(files), 1, [])
+    done, alarming, failures = segment(files, probabilities=True)
+    assert (done, alarming, failures) == (len(files), 4, [])
     for name, file in files.items():
         picture = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
         mask = cv2.imread(f"results/masks/{name}.png", cv2.IMREAD_UNCHANGED)
@@ -231,15 +239,43 @@ def test_the_table_has_a_row_for_each_polyp():
     assert 0.6 < float(second["probability"]) <= 0.8
     box = [int(second[f"box_{key}"]) for key in ("left", "top", "width", "height")]
     np.testing.assert_allclose(box, [50, 30, 30, 30], atol=2)
-    assert list(empty.values()) == ["none", "0", *[""] * 8]
+    assert list(empty.values()) == ["none", "0", "0", "0.0", *[""] * 9]
 
 
 def test_a_polyps_numbers_are_those_by_hand():
-    mask, probability = np.zeros((20, 30), bool), np.full((20, 30), 0.25, np.float32)
-    mask[2:6, 3:8] = True
+    probability = np.full((20, 30, 1), 0.25, np.float32)
+    probability[2:6, 3:8] = 0.5  # 20 of 600 pixels
     probability[2:6, 3:5] = 0.75
-    assert polyp_rows(mask, probability) == [[1, 1, 20, 3.333, 0.45, 3, 2, 5, 4]]
-    assert polyp_rows(~mask & False, probability) == [[0, *[""] * 8]]
+    row = [1, 1, 0.75, 1, 1, 20, 3.333, 0.6, 3, 2, 5, 4]
+    found = find_polyps(probability, (20, 30), 0.4, 0.7)
+    assert found.rows == [row]
+    assert found.alarms == 1
+    np.testing.assert_array_equal(found.mask, probability[..., 0] >= 0.4)
+    found = find_polyps(probability, (20, 30), 0.4, 0.8)
+    assert found.rows == [[1, 0, 0.75, 1, 0, *row[5:]]]
+    assert found.mask.sum() == 20
+    assert not found.sure.any()
+    assert find_polyps(probability, (20, 30), 0.8, 0).rows == [[0, 0, 0.75, *[""] * 9]]
+
+
+def test_what_is_less_sure_than_the_level_is_no_alarm_and_stays_in_the_mask():
+    save("both.png", (0, 0, 20, 15), (50, 30, 30, 30))
+
+    def predict(pictures):  # sure on the right half
+        return brightness(pictures) * np.where(np.arange(SIZE) < SIZE // 2, 0.6, 0.9)[:, None]
+
+    done, alarming, _ = segment({"both": Path("both.png")}, predict=predict, level=0.7)
+    assert (done, alarming) == (1, 1)
+    first, second = read_table("results/pictures.csv")
+    assert [first["alarm"], second["alarm"], first["alarms"]] == ["0", "1", "1"]
+    mask = cv2.imread("results/masks/both.png", cv2.IMREAD_GRAYSCALE)
+    assert mask[5, 5] == mask[45, 65] == 255
+    overlay = cv2.imread("results/overlays/both.jpg", cv2.IMREAD_COLOR_RGB).astype(int)
+    yellow = np.abs(overlay - (240, 228, 66)).max(axis=-1) < 40
+    grey = np.abs(overlay - 187).max(axis=-1) < 30
+    assert yellow[:, 40:].sum() > 40 > 0 == yellow[:, :30].sum()
+    assert grey[:20, :25].sum() > 10
+    assert segment({"both": Path("both.png")}, predict=predict, level=0.95)[:2] == (1, 0)
 
 
 def use_brightness(monkeypatch):
@@ -322,7 +358,7 @@ def test_a_broken_picture_is_named_and_the_others_are_done(monkeypatch, capsys):
         "evaluation.py: in/deep/e.jpg: is empty (zero bytes); replace or remove it",
         "evaluation.py: 3 of 6 could not be read whole",
     ]
-    assert "4 masks, 0 without a polyp" in printed.out
+    assert "4 masks, an alarm in 4;" in printed.out
     assert tree("results/masks") == ["a.png", "c.png", "d.png", "deep/d.png"]
     names = [row["name"] for row in read_table("results/pictures.csv")]
     assert names == ["a", "c", "d", "deep/d"]
@@ -364,11 +400,12 @@ def frames_of(path):
     return frames, film.get(cv2.CAP_PROP_FPS), film.get(cv2.CAP_PROP_FRAME_COUNT)
 
 
-def segment_one_film(file, batch_size=4):
+def segment_one_film(file, batch_size=4, begins=1, ends=1):
     results, failure = Results("results"), None
+    how = (brightness, SIZE), (0.4, 0), Watch(begins, ends), batch_size, results
     with results.begin([]):
         try:
-            return segment_film(Path(file), "film", (brightness, SIZE), 0.4, batch_size, results)
+            return segment_film(Path(file), "film", *how)
         except FilmError as error:  # as evaluation.py does, which goes on
             failure = error
     raise failure
@@ -376,7 +413,7 @@ def segment_one_film(file, batch_size=4):
 
 def test_a_film_keeps_its_length_size_and_rate(capfd):
     masks = write_film("film.mp4")
-    assert segment_one_film("film.mp4") == (11, 6)
+    assert segment_one_film("film.mp4") == (11, pytest.approx(0.88), [(0, pytest.approx(0.48))])
     before, (after, rate, count) = frames_of("film.mp4")[0], frames_of("results/films/film.mp4")
     assert rate == 12.5
     assert count == len(after) == len(before) == 11
@@ -389,6 +426,28 @@ def test_a_film_keeps_its_length_size_and_rate(capfd):
     assert rows[5]["seconds"] == "0.4"
     assert float(rows[0]["percent"]) == pytest.approx(100 * masks[0].mean(), rel=0.15)
     assert capfd.readouterr().err == ""
+
+
+def test_an_alarm_begins_and_ends_after_so_many_frames():
+    def stands(alarms, begins, ends):
+        watch = Watch(begins, ends)
+        return "".join(str(watch.advance(alarm == "x")) for alarm in alarms)
+
+    assert stands("x.xx.xxx....x", 1, 1) == "1022033300004"
+    assert stands("x.xx.xxx..x...xxx", 3, 2) == "00000001100000002"
+    assert stands("x" * 6 + "." + "x" * 7, 7, 7) == "0" * 13 + "1"
+
+
+def test_the_events_of_a_film_stand_in_its_frames_and_its_table():
+    write_film("film.mp4", count=14)  # of the first six frames
+    frames, seconds, events = segment_one_film("film.mp4", begins=3, ends=4)
+    assert (frames, seconds) == (14, pytest.approx(14 / 12.5))
+    assert events == [Event(pytest.approx(2 / 12.5), pytest.approx(9 / 12.5))]
+    rows = read_table("results/films/film.csv")
+    assert [row["event"] for row in rows] == [""] * 2 + ["1"] * 7 + [""] * 5
+    film = frames_of("results/films/film.mp4")[0]
+    edge = [np.abs(frame[2, 2:-2].astype(int) - (66, 228, 240)).mean() < 30 for frame in film]
+    assert edge == [row["event"] == "1" for row in rows]
 
 
 def test_a_broken_film_is_a_line_and_leaves_nothing(capfd):
@@ -405,7 +464,7 @@ def test_a_broken_film_is_a_line_and_leaves_nothing(capfd):
 def test_a_films_name_is_no_address_and_one_that_is_no_text_is_refused():
     write_film("film.mp4")
     os.rename("film.mp4", "2026-11-25T10:30:00.mp4")
-    assert segment_one_film("2026-11-25T10:30:00.mp4") == (11, 6)
+    assert segment_one_film("2026-11-25T10:30:00.mp4")[0] == 11
     odd = os.fsdecode(b"f\xe4.mp4")
     os.rename("2026-11-25T10:30:00.mp4", odd)
     with pytest.raises(FilmError, match=r"paths in UTF-8 alone; rename it, or"):
@@ -432,7 +491,8 @@ def test_films_are_outlined_by_the_script_and_a_broken_one_does_not_stop_the_oth
     assert end.value.code == 1
     out, err = capsys.readouterr()
     frames = Path("results/films/a.mp4")
-    assert f"{frames}: 11 frames, 6 of them with a polyp, " in out
+    assert f"{frames}: 11 frames, segmented at " in out
+    assert "no alarm; each" in out  # of six frames
     assert len(masks) == 11
     assert "b.mp4: not a film that OpenCV can play" in err
     assert "1 of 3 could not be read whole" in err
@@ -500,7 +560,7 @@ def last_digits(path):
 def test_a_varying_rate_keeps_each_frames_time(capsys):
     times = [0, 40, 60, 80, 200, 240, 360, 400]  # steps of 40, 20, 20, 120, 40, 120 and 40 ms
     write_matroska("film.mkv", times)
-    assert segment_one_film("film.mkv") == (8, 0)
+    assert segment_one_film("film.mkv") == (8, pytest.approx(0.44), [])
     rows = read_table("results/films/film.csv")
     assert [int(row["frame"]) for row in rows] == list(range(8))
     assert [float(row["seconds"]) for row in rows] == [time / 1000 for time in times]

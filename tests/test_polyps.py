@@ -66,7 +66,7 @@ def test_cases_drawn_by_hand(mask, prediction, by_iou, by_overlap):
 
 
 def test_regions_that_touch_at_a_corner_are_one():
-    first, _ = polyps.compare_regions(draw((0, 5, 0, 5), (5, 10, 5, 10)), draw())
+    first, _ = polyps.compare_regions(draw((0, 5, 0, 5), (5, 10, 5, 10)), draw(), draw())
     assert first.fractions.tolist() == [50 / 1600]
 
 
@@ -109,7 +109,7 @@ def test_regions_and_ious_are_scipys_and_matches_are_one_to_one():
 def compared():
     """Three pictures: a polyp found and one missed, a false alarm, and a polyp half found."""
     return [
-        polyps.compare_regions(draw(*mask), draw(*prediction))
+        polyps.compare_regions(draw(*mask), draw(*prediction), draw(*prediction))
         for mask, prediction in (
             ([POLYP, (20, 24, 20, 26)], [POLYP]),
             ([], [OTHER]),
@@ -180,7 +180,7 @@ def test_sensitivity_by_size_by_hand(compared):
 
 def test_a_size_at_the_end_of_two_groups_is_in_the_larger():
     rows = polyps.sensitivity_by_size(
-        [polyps.compare_regions(draw((0, 4, 0, 8)), draw())], np.zeros(1)
+        [polyps.compare_regions(draw((0, 4, 0, 8)), draw(), draw())], np.zeros(1)
     )
     assert [row["count"] for row in rows] == [0, 1, 0, 0]  # 32 of 1,600 pixels
 

@@ -137,7 +137,7 @@ def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
     made, scored, groups = make_report(tmp_path, 2, own=True)
     assert made["compared"]["threshold"] == 0.3
     families = [measure_all(prediction, groups) for prediction in scored]
-    keys = ["metrics", "metrics_at_own_size", "polyps", "borders", "probabilities"]
+    keys = ["metrics", "metrics_at_own_size", "polyps", "pictures", "borders", "probabilities"]
     assert list(families[0]) == keys
     for key in keys:
         first, second = (these[key] for these in families)
@@ -190,7 +190,7 @@ def test_the_table_of_images_has_all_columns_and_the_most_different(tmp_path):
     table = report.per_image_table(Pictures.names, np.arange(6), scored, properties)
     kinds = ["dice", "iou", "precision", "recall"]
     own = [*kinds, *(f"own_{kind}" for kind in kinds)]
-    own += ["polyps_found", "false_alarms", "hausdorff_95", "boundary_f1"]
+    own += ["sureness", "alarms", "polyps_found", "false_alarms", "hausdorff_95", "boundary_f1"]
     shown = ["polyp_fraction", "polyps", "distance", "edge", "brightness", "sharpness"]
     compared = [f"compared_{name}" for name in own]
     assert list(table) == ["name", "scene", *own, *shown, *compared, "dice_difference"]

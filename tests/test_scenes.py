@@ -96,7 +96,9 @@ def test_every_fold_can_be_the_test_split():
 
 def test_a_fold_that_leaves_one_scene_is_refused():
     groups, folds = np.int64([0, 0, 1, 2]), np.int64([1, 1, 0, 0])
-    with pytest.raises(InputError, match="fold 0 as the test split leaves too few scenes, 1, to"):
+    with pytest.raises(
+        InputError, match="fold 0 as the test split leaves too few scenes with a polyp, 1, to"
+    ):
         split_by_fold(groups, np.full(4, 0.1), folds, 0, 10, 42)
 
 

@@ -242,8 +242,9 @@ def segment_film(file, name, predictor, limits, watch, batch_size, results):
             number, seconds = timing.numbers[index], round(timing.seconds[index], 3)
             table.writerows([number, seconds, event or "", *row] for row in rows)
             if event:
-                until = seconds + 1 / timing.rate
-                events[event] = events.get(event, Event(seconds, until))._replace(end=until)
+                until = float(seconds + 1 / timing.rate)
+                begun = events.get(event, Event(float(seconds), until))
+                events[event] = begun._replace(end=until)
             done = index + 1
             progress.advance()
         progress.end()
@@ -261,7 +262,8 @@ def segment_film(file, name, predictor, limits, watch, batch_size, results):
             f"{file}: its rate varies; the outlined film has {timing.rate:g} frames a second, and"
             f" repeats {timing.repeats.sum() - count:,} so that each is seen at its time"
         )
-    return done, timing.seconds[done - 1] + 1 / timing.rate, list(events.values())
+    lasts = float(timing.seconds[done - 1] + 1 / timing.rate)
+    return done, lasts, list(events.values())
 
 
 def add_edge(picture):
