@@ -280,3 +280,26 @@ def test_validation_is_never_augmented():
     batches = list(pairs.dataset().as_numpy_iterator())
     np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), split.images)
     np.testing.assert_array_equal(np.concatenate([masks for _, masks in batches]), split.masks)
+
+
+@pytest.mark.parametrize(("normals", "count"), [(1, 11), (0.5, 8), (0.2, 5), (0, 4), (0.9, 11)])
+def test_an_epoch_has_its_share_of_pictures_without_a_polyp_drawn_anew(normals, count):
+    split = array_split()
+    masks = np.zeros_like(split.masks)
+    masks[[0, 3, 5, 10], 0, 0] = 1
+    split = split._replace(masks=masks)
+    pairs = augmentation.Pairs(
+        split, 4, 2, augmentation.make_generator({}), {}, (1, 0), normals=normals
+    )
+
+    def rows():
+        return np.concatenate([pairs.draw(step)[0] for step in range(len(pairs))])
+
+    epochs = []
+    for pairs.epoch in range(20):
+        epochs.append(rows().tolist())
+        np.testing.assert_array_equal(epochs[-1], rows())
+    assert {len(set(epoch)) for epoch in epochs} == {len(epochs[0])} == {count}
+    assert all(set(epoch) > {0, 3, 5} and 10 in epoch for epoch in epochs)
+    seen = set().union(*epochs)
+    assert seen == ({0, 3, 5, 10} if normals == 0 else set(range(11)))

@@ -8,7 +8,7 @@ from utils.command import InputError
 from utils.data import scenes
 from utils.data.dataset import SPLITS
 from utils.data.demo import draw_demo_pair
-from utils.data.folds import fold_scenes, split_by_fold
+from utils.data.folds import deal_normals, fold_scenes, split_by_fold
 
 
 def split_scenes(groups, fractions, fold_count=5, parts=10, seed=42, test_fold=0):
@@ -285,3 +285,29 @@ def test_copies_are_found_among_more_pictures_than_a_sample(originals, monkeypat
     pairs = scenes.candidate_pairs(originals + copies)
     assert {(row, row + 8) for row in range(8)} <= set(pairs)
     assert len(pairs) <= 16 * 6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_split_and_fold_has_its_share_of_pictures_without_a_polyp(seed):
+    random = np.random.default_rng(seed)
+    fractions = np.where(np.arange(100) % 10 == 0, random.random(100), 0)  # 90 masks are empty
+    groups = np.arange(100) // 2  # a frame with a polyp, mostly, beside one without
+    for test_fold in range(5):
+        split, folds = split_scenes(groups, fractions, seed=seed, test_fold=test_fold)
+        assert_whole(groups, split, folds)
+        for name in SPLITS:
+            assert (fractions[split == name] > 0).any()
+            assert (fractions[split == name] == 0).any()
+    assert [(fractions[folds == fold] > 0).sum() for fold in range(5)] == [2] * 5
+    with pytest.raises(InputError, match=r"4 pairs with a polyp of 4 scenes are too few to split"):
+        fold_scenes(groups, np.where(np.arange(100) < 60, 0, fractions), 5, seed)
+
+
+def test_few_scenes_without_a_polyp_are_for_training():
+    split, folds = deal_normals(np.repeat([7, 9, 4], 10), 5, 0, 10, 42)
+    assert set(split) == {"train"}
+    assert len(set(folds)) == 3
+    assert 0 not in folds
+    split, folds = deal_normals(np.repeat(np.arange(20), 10), 5, 3, 10, 42)
+    np.testing.assert_array_equal(split == "test", folds == 3)
+    assert [(split == name).sum() for name in SPLITS] == [140, 20, 40]

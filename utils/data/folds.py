@@ -4,6 +4,8 @@ import numpy as np
 
 from utils.command import InputError
 
+FEW = 5  # scenes: fewer that show no polyp are all for training
+
 
 def fold_scenes(groups, polyp_fractions, fold_count, seed):
     """Deal pairs into folds of about the same size without parting a group.
@@ -50,8 +52,8 @@ def split_by_fold(groups, polyp_fractions, folds, test_fold, validation_parts, s
 def deal_normals(groups, fold_count, test_fold, validation_parts, seed):
     """Return the split and the folds of pictures without a polyp, (n,) str and (n,) int.
 
-    As `fold_scenes` and `split_by_fold`, but fewer scenes than parts are no mistake: the test split
-    or the validation split is without them then. groups: (n,) int.
+    As `fold_scenes` and `split_by_fold`, but too few scenes are no mistake: the test split, or the
+    validation split, is without them then. groups: (n,) int.
     """
     groups = np.asarray(groups)
     folds = deal(groups, np.zeros(len(groups), int), fold_count, seed)
@@ -76,18 +78,17 @@ def deal(groups, classes, count, seed):
     """Return (n,) int, 0 to count - 1: parts that part no group and have their share of classes.
 
     Groups with a polyp, of a class above 0, and those without are dealt apart, so that no part
-    lacks either by chance. Of fewer groups than parts the first parts get none.
+    lacks either by chance. Of fewer than FEW groups the first parts get none.
     """
     with_polyp = np.isin(groups, groups[classes > 0])
     parts = np.empty(len(groups), int)
     for rows in filter(np.any, (with_polyp, ~with_polyp)):
         found, number = np.unique(groups[rows], return_inverse=True)
-        few = len(found) < count
-        parts[rows] = (
-            count - len(found) + number
-            if few
-            else deal_kind(groups[rows], classes[rows], count, seed)
-        )
+        if len(found) < min(count, FEW):
+            parts[rows] = count - len(found) + number
+        else:
+            most = min(count, len(found))
+            parts[rows] = deal_kind(groups[rows], classes[rows], most, seed)
     return parts
 
 
