@@ -57,6 +57,7 @@ def make_gallery(compared=False):
         "name": names,
         "dice": np.array([1.0, 0.25, 0.5, 0.125]),
         "polyp_fraction": masks.mean(axis=(1, 2, 3)),
+        "alarms": np.array([0, 1, 2, 1]),
     }
     metric = {"value": 0.5, "interval": (0.25, 0.75), "definition": "harmonic < mean"}
     others = {
@@ -106,6 +107,7 @@ def test_the_page_shows_every_picture_the_worst_first(capsys):
     assert [float(card["data-dice"]) for card in cards] == [0.125, 0.25, 0.5, 1.0]
     assert [card["data-split"] for card in cards] == ["validation", "train", "train", "test"]
     assert [SIZE_NAMES.index(card["data-size"]) for card in cards] == [4, 1, 3, 0]
+    assert [card["data-alarm"] for card in cards] == [*["alarm"] * 3, "no alarm"]
     images = page.all("img")
     assert [image["src"] for image in images] == [
         *(f"gallery/{number:05d}.jpg" for number in (4, 2, 3, 1)),
@@ -138,7 +140,7 @@ def test_the_page_is_for_keyboards_and_screen_readers():
     page = make_gallery()
     assert page.all("html") == [{"lang": "en"}]
     assert [a["value"] for a in page.all("option")][:1] == [""]
-    assert {select["name"] for select in page.all("select")} == {"size", "split"}
+    assert {select["name"] for select in page.all("select")} == {"size", "alarm", "split"}
     assert len(page.all("label")) == 2
     assert [button["type"] for button in page.all("button")] == ["button", "button"]
     assert {row["scope"] for row in page.all("th")} == {"col", "row"}

@@ -62,8 +62,11 @@ def page(folder, report, pictures, table, shapes):
     """
     splits, sizes = pictures.splits(), [size_group(part) for part in table["polyp_fraction"]]
     order, (heading, *lines) = np.argsort(table["dice"], kind="stable"), about(report)
-    cards = [card(row, table, splits[row], sizes[row], shapes[row]) for row in order]
+    alarms = [ALARM_NAMES[bool(count)] for count in table["alarms"]]
+    cards = [card(row, table, splits[row], sizes[row], alarms[row], shapes[row]) for row in order]
     choices = [("size", "Polyp", sizes, SIZE_NAMES)]
+    if len(set(alarms)) > 1:
+        choices.append(("alarm", "Alarm", alarms, ALARM_NAMES))
     if len(set(splits)) > 1:
         choices.append(("split", "Split", splits, list(dict.fromkeys(splits))))
     # All that is put in is escaped, or of this project
@@ -86,6 +89,7 @@ def page(folder, report, pictures, table, shapes):
     )
 
 
+ALARM_NAMES = "no alarm", "alarm"
 # The polyps' sizes, by the ends that the scores of polyps have
 SIZE_NAMES = [
     "none",
@@ -155,14 +159,15 @@ def select(name, label, values, order):
     )
 
 
-def card(row, table, split, size, shape):
+def card(row, table, split, size, alarm, shape):
     """Return the list item of a picture; table: of per_image.csv; shape: height and width."""
     name, dice, fraction = (table[key][row] for key in ("name", "dice", "polyp_fraction"))
     name, file, polyp = escape(str(name)), card_name(row), f"{fraction:.1%} polyp"
     data = f' data-split="{escape(split)}"' if split else ""
     return (
-        f'<li data-dice="{dice:.6f}" data-size="{escape(size)}"{data}><a href="{file}"><img'
+        f'<li data-dice="{dice:.6f}" data-size="{escape(size)}" data-alarm="{alarm}"{data}><a'
+        f' href="{file}"><img'
         f' src="{file}" width="{shape[1]}" height="{shape[0]}" loading="lazy" alt="{name}: mask and'
         f' prediction outlined, Dice {dice:.3f}"></a><p>{name}<br>Dice {dice:.3f},'
-        f" {polyp if fraction else 'no polyp'}</p></li>"
+        f" {polyp if fraction else 'no polyp'}, {alarm}</p></li>"
     )
