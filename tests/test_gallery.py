@@ -141,7 +141,7 @@ def test_the_page_is_for_keyboards_and_screen_readers():
     assert page.all("html") == [{"lang": "en"}]
     assert [a["value"] for a in page.all("option")][:1] == [""]
     assert {select["name"] for select in page.all("select")} == {"size", "alarm", "split"}
-    assert len(page.all("label")) == 2
+    assert len(page.all("label")) == 3
     assert [button["type"] for button in page.all("button")] == ["button", "button"]
     assert {row["scope"] for row in page.all("th")} == {"col", "row"}
     identifiers = {a["id"] for _, a in page.tags if "id" in a}
