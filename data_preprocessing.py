@@ -189,6 +189,22 @@ def complete_splits(path, given, fractions, fold):
     return Splits(names, groups, split, folds, notes)
 
 
+def known_splits(source, splits_file):
+    """Return the Splits of a Source as far as they are known before any picture is decoded.
+
+    Of normal pictures, a file that names the pairs alone says nothing. Returns the groups of all,
+    (n,) int, too: UNKNOWN where they are to be looked for, and 0 where the file tells them.
+    """
+    names, groups = source.names, source.groups
+    if not splits_file:
+        alone = np.where(groups == UNKNOWN, UNKNOWN - np.arange(len(names)), groups)
+        return Splits(names, alone, None, None, []), groups
+    named = len(read_splits(splits_file).names)
+    named = named if named == len(names) else len(names) - source.normals
+    given = read_splits(splits_file, names[:named])
+    return given, np.append(np.zeros(named, int), groups[named:])
+
+
 def join_normals(splits, names, groups):
     """Return Splits of pairs with normal pictures joined, of which their file says nothing.
 
@@ -219,14 +235,8 @@ def prepare(source, data_dir, splits_file=None, fold=None):
     split, or fold 0. Normal pictures are dealt apart where the file names the pairs alone. Returns
     what dataset.json says.
     """
-    names, groups, pairs = source.names, source.groups, len(source.names) - source.normals
-    given = Splits(
-        names, np.where(groups == UNKNOWN, -np.arange(len(names)), groups), None, None, []
-    )
-    if splits_file:
-        named = names if len(read_splits(splits_file).names) == len(names) else names[:pairs]
-        given = read_splits(splits_file, named)
-        groups = np.append(np.zeros(len(named), int), groups[len(named) :])
+    names, pairs = source.names, len(source.names) - source.normals
+    given, groups = known_splits(source, splits_file)
     shown = np.arange(len(given.names)) < pairs
     complete_splits(splits_file, given, shown.astype(float), fold)  # before the work
     with replace_files(data_dir, FILES) as folder, tempfile.TemporaryFile(dir=folder) as file:
