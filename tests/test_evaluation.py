@@ -205,7 +205,7 @@ def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatc
             *("metrics.json", "metrics.md", "per_image.csv", "predictions.png"),
             *("precision_recall.png", "dice_histogram.png", "dice_by_size.png", "written.jsonl"),
             *("sensitivity_by_size.png", "reliability.png", "failures.png", "worst.png"),
-            *("index.html", "gallery"),
+            *("froc.png", "index.html", "gallery"),
         ]
     )
 
@@ -300,7 +300,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
 
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
-    assert "results: 15 of an earlier run's files are replaced" in capsys.readouterr().out
+    assert "results: 16 of an earlier run's files are replaced" in capsys.readouterr().out
     assert sorted(os.listdir("results")) == ["masks", "overlays", "pictures.csv", "written.jsonl"]
 
 
@@ -471,7 +471,7 @@ def test_predictions_of_different_sizes_are_not_compared(tmp_path, monkeypatch):
     [
         ("--images a", "--images and --masks go together"),
         ("--masks a", "--images and --masks go together"),
-        ("--archive a --thresholds", "--thresholds and --archive do not go together"),
+        ("--splits a --thresholds", "--thresholds and --splits do not go together"),
         ("--images a --masks b --archive c", "--images and --archive do not go together"),
         ("--thresholds --split test", "--thresholds and --split do not go together"),
         ("--thresholds --compare a", "--thresholds and --compare do not go together"),

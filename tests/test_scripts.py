@@ -174,7 +174,8 @@ def test_evaluation_scores_the_test_split(demo, trained, tmp_path):
         assert f"{metric['value']:.3f}" in (tmp_path / "metrics.md").read_text()
     rows = read_rows(tmp_path / "per_image.csv")
     assert list(rows[0]) == [
-        *("name", "scene", "dice", "iou", "precision", "recall", "polyps_found", "false_alarms"),
+        *("name", "scene", "dice", "iou", "precision", "recall", "sureness", "alarms"),
+        *("polyps_found", "false_alarms"),
         *("hausdorff_95", "boundary_f1", "polyp_fraction", "polyps", "distance", "edge"),
         *("brightness", "sharpness"),
     ]

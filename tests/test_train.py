@@ -226,7 +226,13 @@ def keeper(tmp_path):
     plain = build_unet(size=16, filters=1)
     network = to_train(plain, "standardized")
     pairs, validation = (Pairs(split, 8, 1) for _ in range(2))
-    settings = SETTINGS | {"seed": 1, "batch_size": 8, "augmentation": {}, "colours": {}}
+    settings = SETTINGS | {
+        "seed": 1,
+        "batch_size": 8,
+        "augmentation": {},
+        "colours": {},
+        "normals": 1,
+    }
     built = settings, tmp_path, plain, network, make_strategy(), split, validation
     keeper = EpochKeeper(train.Training(*built, lambda: None, []), 1, pairs)
     train.compile_unet(network, dice_loss, train.make_optimizer(SETTINGS, 1, 6), 0.5)
