@@ -4,8 +4,8 @@ Two pictures show the same scene if local features of both agree on one shift, r
 """
 
 import threading
-from itertools import combinations, groupby
-from operator import itemgetter
+from collections import Counter, defaultdict
+from itertools import combinations
 from typing import NamedTuple
 
 import cv2
@@ -22,7 +22,8 @@ UNKNOWN = -1  # the scene of a picture that is to be looked for
 MATCHING_SIDE = 400  # pixels of the longer side
 MAX_KEYPOINTS = 300  # of a picture
 NEIGHBOURS = 40  # pictures that each is compared with
-SAMPLE = 2000  # pictures, at most, by which the looks of all are told apart
+SAMPLE = 2000  # pictures, at most, whose features give the visual words
+AXES = 32  # of a feature's 128, by which those of more pictures are told apart
 FIT_TOLERANCE = 3  # pixels at MATCHING_SIDE by which a keypoint of a fitted transform may be off
 
 
@@ -111,20 +112,33 @@ def group_scenes(features):
     groups if at least half of all pairs between them are joined: in thousands of pictures some
     agree by chance, and would chain what has nothing in common.
     """
-    groups = np.arange(len(features))
-    links = np.array(scene_pairs(features), int).reshape(-1, 3)
-    links = links[np.argsort(-links[:, 2], kind="stable")]
-    sure = links[:, 2] >= SURE_INLIERS
-    for first, second in links[sure, :2]:
-        low, high = sorted((groups[first], groups[second]))
-        groups[groups == high] = low
-    unsure = links[~sure, :2]
-    for first, second in unsure:
-        low, high = sorted((groups[first], groups[second]))
-        joined = (np.sort(groups[unsure], axis=1) == (low, high)).all(axis=1).sum()
-        if 2 * joined >= (groups == low).sum() * (groups == high).sum():
-            groups[groups == high] = low
-    return np.unique(groups, return_inverse=True)[1]
+    parent = list(range(len(features)))  # of a row, up to the first of its group
+
+    def group_of(row):
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
+        return row
+
+    links = sorted(scene_pairs(features), key=lambda link: -link[2])
+    sure = [pair for *pair, inliers in links if inliers >= SURE_INLIERS]
+    for low, high in (sorted(map(group_of, pair)) for pair in sure):
+        parent[high] = low
+    size, between = Counter(map(group_of, parent)), defaultdict(Counter)
+    unsure = [pair for *pair, inliers in links if inliers < SURE_INLIERS]
+    for low, high in (sorted(map(group_of, pair)) for pair in unsure):
+        if low != high:
+            between[low][high] += 1
+            between[high][low] += 1
+    for low, high in (sorted(map(group_of, pair)) for pair in unsure):
+        if low != high and 2 * between[low][high] >= size[low] * size[high]:
+            parent[high] = low
+            size[low] += size[high]
+            for other, joined in between.pop(high).items():
+                del between[other][high]
+                if other != low:
+                    between[low][other] += joined
+                    between[other][low] += joined
+    return np.unique([group_of(row) for row in parent], return_inverse=True)[1]
 
 
 def fill_scenes(groups, features):
@@ -146,12 +160,12 @@ def scene_pairs(features):
     """
 
     def compare(pairs):
-        first = features[pairs[0][0]]
-        return [(*pair, count_inliers(first, features[pair[1]])) for pair in pairs]
+        first = features[pairs[0, 0]]
+        return [(*pair, count_inliers(first, features[pair[1]])) for pair in pairs.tolist()]
 
     pairs, found = candidate_pairs(features), []
     progress = Progress("looking for frames of the same scene, pairs", len(pairs))
-    by_first = [list(some) for _, some in groupby(pairs, itemgetter(0))]
+    by_first = np.split(pairs, np.flatnonzero(np.diff(pairs[:, 0])) + 1) if len(pairs) else []
     for counted in parallel(compare, by_first):
         found += [pair for pair in counted if pair[2] >= MIN_INLIERS]
         progress.advance(len(counted))
@@ -159,11 +173,11 @@ def scene_pairs(features):
 
 
 def candidate_pairs(features):
-    """Return the sorted pairs of rows of pictures that look alike: each with its NEIGHBOURS.
+    """Return the sorted pairs of rows of pictures that look alike, (m, 2) int.
 
     Alike by VLAD (Jegou et al. 2010): how a picture's features lie around a few visual words; of
-    more than SAMPLE pictures, along the axes in which those of a sample differ most. Where the
-    pictures, or their features, are too few for that, all pairs are returned.
+    more than SAMPLE pictures, along the AXES in which features differ most. Each picture with its
+    NEIGHBOURS, or with all where the pictures, or their features, are too few for that.
     """
     # Here, since it takes a second to import, which no refusal should wait for
     from sklearn.cluster import MiniBatchKMeans
@@ -174,22 +188,32 @@ def candidate_pairs(features):
     sampled = range(0, count, max(1, -(-count // SAMPLE)))
     sample = [features[row].descriptors[::8] for row in sampled]
     if count <= NEIGHBOURS + 1 or sum(map(len, sample)) < words:
-        return list(combinations([n for n in range(count) if len(features[n].descriptors)], 2))
+        some = [row for row in range(count) if len(features[row].descriptors)]
+        return np.array(list(combinations(some, 2)), int).reshape(-1, 2)
     sample = np.concatenate(list(map(root_sift, sample)))
+    axes = np.eye(sample.shape[1], dtype=np.float32)
+    if count > SAMPLE and len(sample) >= AXES:
+        axes = PCA(AXES, random_state=0).fit(sample).components_.T
     centers = MiniBatchKMeans(words, batch_size=4096, max_iter=20, n_init=1, random_state=0)
-    centers = centers.fit(sample).cluster_centers_
-    looks = np.stack([vlad(features[row].descriptors, centers) for row in sampled])
-    if count > len(looks):
-        pca = PCA(min(512, len(looks)), svd_solver="randomized", random_state=0)
-        axes = pca.fit(looks).components_
-        looks = np.stack([axes @ vlad(features[n].descriptors, centers) for n in range(count)])
-    found = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(looks).kneighbors(return_distance=False)
-    return sorted({(min(i, j), max(i, j)) for i, row in enumerate(found.tolist()) for j in row})
+    centers = centers.fit(sample @ axes).cluster_centers_
+    looks = np.empty((count, centers.size), np.float32)
+    progress = Progress("describing pictures", count)
+    for row in range(count):
+        looks[row] = vlad(root_sift(features[row].descriptors) @ axes, centers)
+        progress.advance()
+    nearest = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(looks)  # the first is itself
+    progress, pairs = Progress("looking for pictures that look alike", count), []
+    for begin in range(0, count, SAMPLE):
+        found = nearest.kneighbors(looks[begin : begin + SAMPLE], return_distance=False)
+        rows = np.arange(begin, begin + len(found))[:, None]
+        pairs.append(np.minimum(rows, found) * count + np.maximum(rows, found))
+        progress.advance(len(found))
+    low, high = np.divmod(np.unique(np.concatenate(pairs)), count)
+    return np.stack([low, high], axis=1)[low < high]
 
 
 def vlad(descriptors, centers):
-    """Return how (n, 128) uint8 descriptors lie around (k, 128) centers, (128 k,) float32."""
-    descriptors = root_sift(descriptors)
+    """Return how (n, d) descriptors lie around (k, d) centers, (k d,) float32, of unit length."""
     nearest = np.argmax(2 * descriptors @ centers.T - (centers**2).sum(axis=1), axis=1)
     word = np.eye(len(centers), dtype=np.float32)[nearest]
     around = word.T @ descriptors - word.sum(axis=0)[:, None] * centers
