@@ -191,15 +191,19 @@ def candidate_pairs(features):
         some = [row for row in range(count) if len(features[row].descriptors)]
         return np.array(list(combinations(some, 2)), int).reshape(-1, 2)
     sample = np.concatenate(list(map(root_sift, sample)))
-    axes = np.eye(sample.shape[1], dtype=np.float32)
+    axes = None
     if count > SAMPLE and len(sample) >= AXES:
-        axes = PCA(AXES, random_state=0).fit(sample).components_.T
+        axes = PCA(AXES, random_state=0).fit(sample).components_
+        sample = multiply_transposed(sample, axes)
     centers = MiniBatchKMeans(words, batch_size=4096, max_iter=20, n_init=1, random_state=0)
-    centers = centers.fit(sample @ axes).cluster_centers_
+    centers = centers.fit(sample).cluster_centers_
     looks = np.empty((count, centers.size), np.float32)
     progress = Progress("describing pictures", count)
     for row in range(count):
-        looks[row] = vlad(root_sift(features[row].descriptors) @ axes, centers)
+        descriptors = root_sift(features[row].descriptors)
+        if axes is not None:
+            descriptors = multiply_transposed(descriptors, axes)
+        looks[row] = vlad(descriptors, centers)
         progress.advance()
     nearest = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(looks)  # the first is itself
     progress, pairs = Progress("looking for pictures that look alike", count), []
@@ -214,11 +218,23 @@ def candidate_pairs(features):
 
 def vlad(descriptors, centers):
     """Return how (n, d) descriptors lie around (k, d) centers, (k d,) float32, of unit length."""
-    nearest = np.argmax(2 * descriptors @ centers.T - (centers**2).sum(axis=1), axis=1)
-    word = np.eye(len(centers), dtype=np.float32)[nearest]
-    around = word.T @ descriptors - word.sum(axis=0)[:, None] * centers
+    similarity = multiply_transposed(descriptors, centers)
+    nearest = np.argmax(2 * similarity - (centers**2).sum(axis=1), axis=1)
+    word = np.eye(len(centers), dtype=np.float32)[:, nearest]
+    around = multiply_transposed(word, descriptors.T) - word.sum(axis=1, keepdims=True) * centers
     around /= np.maximum(np.linalg.norm(around, axis=1, keepdims=True), 1e-12)
     return around.ravel() / np.maximum(np.linalg.norm(around), 1e-12)
+
+
+def multiply_transposed(first, second):
+    """Return the product of (n, k) and the transposed (m, k), (n, m), all float32.
+
+    By OpenCV, since NumPy's BLAS starts threads of its own, which wait for each other: thirty times
+    as long in threads, and ten times wherever the processor is shared.
+    """
+    if not (len(first) and len(second)):
+        return np.zeros((len(first), len(second)), np.float32)
+    return cv2.gemm(first, second, 1, None, 0, flags=cv2.GEMM_2_T)
 
 
 def root_sift(descriptors):
@@ -285,10 +301,7 @@ def match_descriptors(first, second):
     """
     if min(len(first), len(second)) < 2:
         return np.zeros(0, int), np.zeros(0, int)
-    # By OpenCV, since this runs in threads: NumPy's BLAS would start its own in each of them, which
-    # wait for each other, thirty times as long where the processor is shared
-    products = root_sift(first), root_sift(second), 1, None, 0
-    similarity = cv2.gemm(*products, flags=cv2.GEMM_2_T)
+    similarity = multiply_transposed(root_sift(first), root_sift(second))
     rows, columns, back = np.arange(len(first)), similarity.argmax(1), similarity.argmax(0)
     best = similarity[rows, columns]
     similarity[rows, columns] = -1
