@@ -300,6 +300,32 @@ def test_pictures_that_a_network_has_seen_are_counted_wherever_they_lie(prepared
         pictures.doubts({tmp_path: config})
 
 
+def test_what_a_network_has_seen_of_its_fold_is_counted(tmp_path):
+    folders = save_folds(tmp_path)
+    pictures = FoldPictures(folders)
+    configs = {
+        tmp_path / net: {"settings": {"data_sha256": data, "data_source": "demo"}}
+        for net, data in (("A", "abc0"), ("B", "abc1"))
+    }
+    for net, part in zip(configs, pictures.parts[::-1], strict=True):
+        write_trained_on(net, [part.pairs_of_split])  # of the other's test split
+    assert pictures.doubts(configs) == []
+    write_trained_on(tmp_path / "B", [pictures.parts[1].pairs_of_split])
+    (line,) = pictures.doubts(configs)
+    assert line.startswith(f"{tmp_path / 'B'} was trained on 3 of these 3 pictures")
+
+
+def test_a_network_of_another_size_is_refused_with_three_ways_out(prepared):
+    pictures = PreparedPictures("test", prepared)
+    pictures.check_size(16, "NET")
+    with pytest.raises(
+        InputError,
+        match=r"^NET: its network takes 128 pixels a side, the test split .* has 16; prepare the"
+        r" data with IMAGE_SIZE = 128, score --images and --masks, .* train\.py --from NET$",
+    ):
+        pictures.check_size(128, "NET")
+
+
 def test_groups_that_are_known_are_not_looked_for(monkeypatch):
     monkeypatch.setattr("utils.scoring.labelled.sift_features", lambda _: pytest.fail("it looks"))
     pictures = SourcePictures(source_of(NAMES)._replace(groups=np.array([0, 0, 1, 2, 2])))

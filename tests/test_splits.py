@@ -46,7 +46,8 @@ BAD_SPLITS = {
     "parted group": (["a,0,train,1", "b,0,test,0"], "line 3: group 0 stands in two splits"),
     "no test split": (
         [*GOOD_LINES[:3], "d,2,train,1"],
-        "no pair is in the split test, but in train, valid",
+        "no pair is in the split test, but in train, validation; if that is the one to test on,"
+        " call it test, or its list test.txt; where validation lacks, a part of train becomes it",
     ),
     "empty": ([], "'a' is missing"),
 }

@@ -256,7 +256,8 @@ def check_split(path, split):
             held = ", ".join(sorted(set(split)))
             raise InputError(
                 f"{path}: no pair is in the split {needed}, but in {held}; if that is the one to"
-                f" {needed} on, call it {needed}"
+                f" {needed} on, call it {needed}, or its list {needed}.txt; where validation lacks,"
+                " a part of train becomes it"
             )
 
 

@@ -109,7 +109,9 @@ class PreparedPictures:
         if size != self.size:
             raise InputError(
                 f"{folder}: its network takes {size} pixels a side, the {self.title} has"
-                f" {self.size}; prepare the data or train again"
+                f" {self.size}; prepare the data with IMAGE_SIZE = {size}, score --images and"
+                " --masks, which fit any network, or go on from it:"
+                f" python train.py --from {folder}"
             )
 
     def check_networks(self, networks):
@@ -275,14 +277,16 @@ class FoldPictures:
             part.check_unchanged()
 
     def doubts(self, configs):
-        """Return lines, mostly none, on what the networks began with.
+        """Return lines, mostly none, on what each network has seen of the test split of its fold.
 
         configs: the networks' config.json by their folders.
         """
         return [
             line
             for folder, config in configs.items()
-            for line in descent_doubts(folder, config, config["settings"]["data_sha256"])
+            for part in self.parts
+            if part.is_trained_on_by(config)
+            for line in part.doubts({folder: config})
         ]
 
 
