@@ -303,3 +303,11 @@ def test_an_epoch_has_its_share_of_pictures_without_a_polyp_drawn_anew(normals, 
     assert all(set(epoch) > {0, 3, 5} and 10 in epoch for epoch in epochs)
     seen = set().union(*epochs)
     assert seen == ({0, 3, 5, 10} if normals == 0 else set(range(11)))
+
+
+def test_the_sheet_of_pairs_says_what_lies_beyond_the_borders(tmp_path, drawn):
+    generator = augmentation.make_generator({"fill_mode": "constant"})
+    augmentation.save_augmented(
+        tmp_path / "a.png", augmentation.Pairs(array_split(), 4, 2, generator)
+    )
+    assert drawn[0].get_suptitle().endswith('Beyond the borders: fill_mode "constant"')

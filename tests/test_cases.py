@@ -72,7 +72,7 @@ def test_predictions_show_each_case_once_and_by_name(count, monkeypatch):
         np.testing.assert_array_equal(sheet["picture"][number], images[row])
         np.testing.assert_array_equal(sheet["mask"][number], masks[row, ..., 0])
         np.testing.assert_array_equal(sheet["prediction"][number], predictions[row, ..., 0])
-    assert title == "Threshold 0.5. Outlines: mask blue, prediction yellow\ndrawn pictures"
+    assert title == "Threshold 0.5. Outlines: mask blue, prediction yellow on top\ndrawn pictures"
 
 
 def test_packed_predictions_come_back_with_their_outlines():

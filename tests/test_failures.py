@@ -125,6 +125,6 @@ def test_an_image_among_the_worst_is_described_in_three_lines():
     (row,) = rows_of(size=[3.21], distance=[np.nan])
     assert failures.describe_image("1 of 9: a", 0.5, row).split("\n") == [
         "1 of 9: a",
-        "Dice 0.500, size 3.2, polyps 1, distance none",
+        "Dice 0.500, size 3.2%, polyps 1, distance none",
         "edge 1, brightness 1, sharpness 1",
     ]

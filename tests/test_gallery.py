@@ -154,7 +154,7 @@ def test_two_predictions_are_in_the_table_and_the_first_is_outlined():
     page = make_gallery(compared=True)
     assert {"A", "B", "B - A"} <= set(page.texts)
     assert "+0.500 [+0.250, +0.750]" in page.texts
-    assert any("mask blue, prediction yellow, of A" in text for text in page.texts)
+    assert any("mask blue, prediction yellow on top, of A" in text for text in page.texts)
     assert {"Network B: checkpoints/b: 8 filters", "Prediction B: another"} <= set(page.texts)
 
 

@@ -12,7 +12,7 @@ BLUE, ORANGE, GREEN, SKY, YELLOW = "#0072B2", "#E69F00", "#009E73", "#56B4E9", "
 GREY = "#BBBBBB"
 # What the colours stand for
 MASK, PREDICTION, UNSURE = SKY, YELLOW, GREY  # outlines
-OUTLINES = "mask blue, prediction yellow"  # the same in words
+OUTLINES = "mask blue, prediction yellow on top"  # the same in words
 TRAINING, VALIDATION, KEPT = BLUE, ORANGE, GREEN  # scores of epochs
 FIRST, SECOND, MEANS, IMAGES = BLUE, ORANGE, GREEN, SKY  # scores of pictures
 

@@ -46,7 +46,9 @@ def describe_image(name, dice, properties):
     dice: a float, 0 to 1; properties: a dict as from `picture_properties`.
     """
     told = [f"Dice {dice:.3f}"]
-    told += [f"{key} {text}" for key, text in format_properties(properties).items()]
+    for key, text in format_properties(properties).items():
+        unit = "%" if key == "size" and text != "none" else ""
+        told.append(f"{key} {text}{unit}")
     return "\n".join([name, ", ".join(told[:4]), ", ".join(told[4:])])
 
 

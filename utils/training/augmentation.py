@@ -246,4 +246,6 @@ def save_augmented(path, pairs, count=8):
         "with mask": [outline(image, [(mask, MASK)]) for image, mask in chosen],
     }
     titles = [f"pair {number + 1}" for number in range(count)]
-    save_sheet(path, rows, titles, "The first training pairs of the first epoch")
+    title = "The first training pairs of the first epoch"
+    title += f'\nBeyond the borders: fill_mode "{pairs.generator.fill_mode}"'
+    save_sheet(path, rows, titles, title)
