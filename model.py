@@ -10,6 +10,12 @@ here. A layer that you add, and a 3x3 convolution without a bias, is trained as 
 
 import argparse
 
+if __name__ == "__main__":  # Keras starts as in the other scripts: without a page of warnings
+    from utils.command import run
+    from utils.devices import start_tensorflow
+
+    run(start_tensorflow)
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -81,7 +87,6 @@ def drop_channels(x, share, name):
     return layers.SpatialDropout2D(share, name=f"{name}_dropped")(x)
 
 
-@keras.saving.register_keras_serializable("polyp")
 def dice_loss(y_true, y_pred):
     """Return 1 - the soft Dice coefficient of each image (Milletari et al. 2016, arXiv:1606.04797).
 
@@ -106,7 +111,6 @@ def add_losses(bce_weight, dice_weight):
     return bce_dice_loss
 
 
-@keras.saving.register_keras_serializable("polyp")
 def dice_score(y_true, y_pred, threshold=0.5):
     """Return the Dice coefficient of each image at a threshold, (batch,) float32, 0 to 1.
 
@@ -116,7 +120,6 @@ def dice_score(y_true, y_pred, threshold=0.5):
     return dice_per_image(y_true, y_pred >= threshold, smooth=keras.config.epsilon())
 
 
-@keras.saving.register_keras_serializable("polyp")
 def predicted_fraction(y_true, y_pred, threshold=0.5):
     """Return the fraction of each image that is called polyp, (batch,) float32."""
     return ops.mean(ops.cast(y_pred >= threshold, "float32"), axis=(1, 2, 3))
@@ -148,6 +151,4 @@ def main():
 
 
 if __name__ == "__main__":
-    from utils.command import run
-
     run(main)

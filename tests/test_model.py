@@ -1,5 +1,6 @@
 """The U-Net, its losses and its scores."""
 
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from sklearn.metrics import f1_score
 
 import model as unet
 import train
+from shell import assert_mistake
 
 
 @pytest.fixture
@@ -135,23 +137,21 @@ def test_predicted_fraction_counts_from_the_threshold_on():
     assert float(unet.predicted_fraction(guess, guess)[0]) == 0.5
 
 
-def test_a_compiled_model_loads_with_plain_keras(small, tmp_path):
-    small.compile("adam", unet.dice_loss, metrics=[unet.dice_score, unet.predicted_fraction])
-    small.optimizer.build(small.trainable_variables)
-    small.save(tmp_path / "unet.keras")
-    loaded = keras.models.load_model(tmp_path / "unet.keras")
-    pictures = np.zeros((1, 32, 32, 3), np.uint8)
-    np.testing.assert_array_equal(loaded(pictures), small(pictures))
-
-
 def test_the_script_prints_the_summary_and_draws_the_network(tmp_path):
     (tmp_path / "docs").mkdir()
     script = [sys.executable, unet.__file__]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "WARNING" not in done.stderr  # of TensorFlow's start
     assert "python train.py:" in done.stdout
     assert "7,760,097" in done.stdout  # 32 filters, in colour
     assert "31,030,596" in done.stdout  # the original's, and the three fixed weights that make grey
     assert (tmp_path / "docs/architecture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_script_refuses_another_backend_in_a_line(tmp_path):
+    script, environment = [sys.executable, unet.__file__], os.environ | {"KERAS_BACKEND": "torch"}
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert_mistake(done, "KERAS_BACKEND=torch")
 
 
 def test_the_network_that_the_script_draws_is_that_of_train():
