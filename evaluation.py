@@ -48,6 +48,7 @@ from utils.command import (
     InputError,
     check_constants,
     command_line,
+    counted,
     fail,
     hold_back_stderr,
     input_errors,
@@ -408,11 +409,6 @@ def told_of_events(events, seconds, most=5):
     more = f" and {len(events) - most:,} more" if len(events) > most else ""
     rate = 60 * len(events) / seconds
     return f"{counted(len(events), 'alarm')}, {rate:.1f} a minute: {', '.join(told)}{more}"
-
-
-def counted(count, noun):
-    """Return a number with its noun."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 # The command line

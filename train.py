@@ -30,6 +30,7 @@ from utils.command import (
     InputError,
     check_constants,
     command_line,
+    counted,
     input_errors,
     named_path,
     next_command,
@@ -56,7 +57,7 @@ from utils.prediction.networks import (
 from utils.training.augmentation import Pairs, make_generator, save_augmented
 from utils.training.backups import RESUME, drop_backups
 from utils.training.epochs import EpochKeeper, best_row, draw_curves
-from utils.training.history import describe_loss, read_history
+from utils.training.history import describe_loss, name_epoch, read_history
 from utils.training.resume import begin, check_built, earlier_training, go_on_from
 
 DATA_DIR = "data/processed"
@@ -412,8 +413,8 @@ def train_phase(training, phase):
     if epoch == epochs:
         return
     print(
-        f"phase {phase} of {len(settings['phases'])}, {describe_loss(own)}: {epochs - epoch} epochs"
-        f" of {len(pairs)} steps",
+        f"phase {phase} of {len(settings['phases'])}, {describe_loss(own)}:"
+        f" {counted(epochs - epoch, 'epoch')} of {counted(len(pairs), 'step')}",
         flush=True,
     )
     keeper = EpochKeeper(training, phase, pairs)
@@ -522,14 +523,16 @@ def describe_start(training, machine, summary):
     lines = [
         f"{', '.join(machine['devices'])}; precision {machine['precision']}; {pairs['train']:,}"
         f" training and {pairs['validation']:,} validation pairs of {size} x {size};"
-        f" {settings['filters']} filters; batch {settings['batch_size']}; seed {settings['seed']}"
+        f" {settings['filters']} filters; batch {settings['batch_size']}; seed {settings['seed']}",
+        "predicted_fraction is the part of the pixels that is called polyp; val_ means the"
+        " validation pairs",
     ]
     doubts = descent_doubts(training.folder, {"settings": settings}, settings["data_sha256"])
     steps = len(make_pairs(training, 1)) * sum(phase["epochs"] for phase in settings["phases"])
     if steps < FEW_STEPS and not settings["from"]:
         doubts.append(
-            f"{steps} steps are few to learn from: a smaller --batch-size or more --epochs make"
-            " more, or begin with --from checkpoints/hyperkvasir-32"
+            f"only {counted(steps, 'step')} to learn from: a smaller --batch-size or more --epochs"
+            " make more, or begin with --from checkpoints/hyperkvasir-32"
         )
     return lines + [f"Beware: {line}" for line in doubts]
 
@@ -539,11 +542,11 @@ def describe_end(training, summary):
     rows, threshold = training.rows, training.settings["threshold"]
     best = best_row(rows)
     return (
-        f"{training.folder / 'unet.keras'}: epoch {best['epoch']} of phase {best['phase']},"
-        f" validation Dice {best['val_dice_score']:.3f} (mean over"
-        f" {summary['pairs']['validation']} images, threshold {threshold}), loss"
+        f"{training.folder / 'unet.keras'}: {name_epoch(best)}, validation Dice"
+        f" {best['val_dice_score']:.3f} (mean over"
+        f" {counted(summary['pairs']['validation'], 'image')}, threshold {threshold}), loss"
         f" {best['val_loss']:.3f}; {sum(row['seconds'] for row in rows) / 60:.1f} minutes for"
-        f" {len(rows)} epochs"
+        f" {counted(len(rows), 'epoch')}"
     )
 
 
@@ -593,4 +596,8 @@ def out_of_memory(settings):
 
 
 if __name__ == "__main__":
-    run(main, "interrupted; the same command, without --fresh, goes on after the last whole epoch")
+    run(
+        main,
+        "interrupted; the same command, without --fresh, goes on after the last whole epoch, if"
+        " one has ended",
+    )

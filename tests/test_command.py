@@ -10,12 +10,17 @@ from utils.command import (
     InputError,
     check_constants,
     command_line,
+    counted,
     next_command,
     number,
     numbers,
     one_of,
     whole,
 )
+
+
+def test_one_is_no_plural():
+    assert [counted(n, "epoch") for n in (0, 1, 2_000)] == ["0 epochs", "1 epoch", "2,000 epochs"]
 
 
 @pytest.mark.parametrize("value", [2, 5, np.int64(2)])

@@ -100,14 +100,14 @@ def test_pictures_are_segmented_by_the_shipped_network_until_there_is_ones_own(t
     done = run_script("evaluation.py", "息肉.png", "--tta", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "checkpoints: no network of yours there yet; taking the network in" in done.stdout
+    assert "checkpoints: holds no network yet; " in done.stdout
     assert "equivariant kernels make the same for the 8 flips and quarter turns" in done.stdout
     mask = cv2.imdecode(np.fromfile(tmp_path / "results/masks/息肉.png", np.uint8), -1)
     assert mask.shape == (90, 120)
     shutil.copytree(trained, tmp_path / "checkpoints")
     done = run_script("evaluation.py", "息肉.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "no network of yours" not in done.stdout
+    assert "no network yet" not in done.stdout
 
 
 def test_a_picture_after_checkpoints_is_told_apart(trained, tmp_path):

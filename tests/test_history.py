@@ -32,7 +32,7 @@ PLAIN = [{"bce": 1, "dice": 0}, {"bce": 0, "dice": 1}]  # each phase's loss alon
 
 
 def drawn_curves(monkeypatch, path, rows, threshold=0.5, phases=PLAIN):
-    """Return the axes of curves.png by their y-labels."""
+    """Return the axes of curves.png: those of the losses, then those of the scores."""
     figures = []
 
     class Kept(history.Figure):
@@ -43,45 +43,48 @@ def drawn_curves(monkeypatch, path, rows, threshold=0.5, phases=PLAIN):
     monkeypatch.setattr(history, "Figure", Kept)
     history.save_curves(path, rows, best_row(rows), phases, threshold)
     assert path.read_bytes().startswith(b"\x89PNG")
-    return {axes.get_ylabel(): axes for axes in figures[0].axes}
+    return figures[0].axes
 
 
-def test_each_phases_loss_has_its_own_axes(tmp_path, monkeypatch):
+def test_each_phase_has_its_own_axes(tmp_path, monkeypatch):
     rows = make_rows([0.1, 0.3], loss=0.5) + make_rows([0.7, 0.6, 0.5], 2, loss=0.25)
     panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows, threshold=0.3)
     score = "Dice, mean over images,\nthreshold 0.3"
-    assert list(panels) == ["binary cross-entropy", "Dice loss", score]
-    for name, loss, epochs in (
-        ("binary cross-entropy", 0.5, [1, 2]),
-        ("Dice loss", 0.25, [3, 4, 5]),
+    names = [axes.get_ylabel() for axes in panels]
+    assert names == ["binary cross-entropy", "Dice loss", score, score]
+    assert [axes.get_title() for axes in panels] == ["phase 1", "phase 2", "", ""]
+    for axes, epochs, training, validation in (
+        (panels[0], [1, 2], [0.5] * 2, [0.6] * 2),
+        (panels[1], [1, 2, 3], [0.25] * 3, [0.6] * 3),
+        (panels[2], [1, 2], [0.5] * 2, [0.1, 0.3]),
+        (panels[3], [1, 2, 3], [0.5] * 3, [0.7, 0.6, 0.5]),
     ):
-        training, validation = panels[name].lines
-        assert list(training.get_xdata()) == list(validation.get_xdata()) == epochs
-        assert set(training.get_ydata()) == {loss}
-        assert set(validation.get_ydata()) == {0.6}
-    (legend,) = panels[score].figure.legends
+        lines = axes.lines[:2]
+        assert [list(line.get_xdata()) for line in lines] == [epochs, epochs]
+        assert [list(line.get_ydata()) for line in lines] == [training, validation]
+    assert panels[3].lines[2].get_xydata().tolist() == [[1, 0.7]]
+    (legend,) = panels[0].figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["training", "validation", "kept: epoch 3, 0.700"]
-    assert all(axes.get_xlabel() == "epoch" for axes in panels.values())
+    assert labels == ["training", "validation", "kept: epoch 1 of phase 2, Dice 0.700"]
+    assert all(axes.get_xlabel() == "epoch" for axes in panels)
 
 
 def test_a_phases_axis_names_both_its_losses(tmp_path, monkeypatch):
     rows = make_rows([0.1]) + make_rows([0.2], phase=2)
     phases = [{"bce": 1, "dice": 0.5}, {"bce": 1, "dice": 1}]
     panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows, phases=phases)
-    first, second, _ = panels
-    assert first == "binary cross-entropy\n+ 0.5 x Dice loss"
-    assert second == "binary cross-entropy\n+ Dice loss"
+    assert panels[0].get_ylabel() == "binary cross-entropy\n+ 0.5 x Dice loss"
+    assert panels[1].get_ylabel() == "binary cross-entropy\n+ Dice loss"
 
 
 def test_a_phase_of_one_epoch_is_seen(tmp_path, monkeypatch):
     for rows in (make_rows([0.1, 0.2]) + make_rows([0.7], 2), make_rows([0.1])):
         panels = drawn_curves(monkeypatch, tmp_path / "curves.png", rows)
-        lines = [line for axes in panels.values() for line in axes.lines]
+        lines = [line for axes in panels for line in axes.lines]
         points = [line for line in lines if len(line.get_xdata()) == 1]
         assert len(points) >= 4
         assert all(line.get_marker() not in ("None", None, "") for line in points)
-        ticks = [tick for axes in panels.values() for tick in axes.get_xticks()]
+        ticks = [tick for axes in panels for tick in axes.get_xticks()]
         assert all(tick == int(tick) for tick in ticks)
 
 

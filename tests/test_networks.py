@@ -33,7 +33,7 @@ def test_ones_own_network_comes_before_the_shipped_one(capsys):
     make_checkpoint(SHIPPED)
     assert networks.find_checkpoints(None, OWN, SHIPPED) == [Path(SHIPPED)]
     line = capsys.readouterr().out
-    assert line == "checkpoints: no network of yours there yet; taking the network in shipped\n"
+    assert line == "checkpoints: holds no network yet; shipped is taken instead\n"
     make_checkpoint(OWN)
     assert networks.find_checkpoints(None, OWN, SHIPPED) == [Path(OWN)]
     assert capsys.readouterr().out == ""
@@ -67,10 +67,12 @@ def test_a_network_keeps_what_those_before_it_were_trained_on():
     ("named", "words"),
     [
         (["checkpoints"], r"checkpoints/unet\.keras: no trained model there yet; run python train"),
-        (["my net"], r"run python train\.py --checkpoints 'my net'$"),
+        (["my/net s"], r"there; run python train\.py --checkpoints 'my/net s'$"),
+        (["my net"], r"^my net/unet\.keras: no trained model there, but in shipped, a$"),
+        (["shiped"], "there, but in shipped, a$"),
         (["a", "b/../a"], "named twice"),
         (["a/unet.keras"], "is a file; networks are named by the folders"),
-        (["a", "my net"], r"'my net'; pictures stand before --checkpoints$"),
+        (["a", "my net"], r"but in shipped, a; pictures stand before --checkpoints$"),
     ],
 )
 def test_named_checkpoints_never_fall_back(named, words):
@@ -85,20 +87,25 @@ def test_what_a_network_is_says_how_far_its_training_went(tmp_path):
     folder, settings = make_checkpoint(tmp_path / "a"), {"filters": 8, "seed": 3}
     phased = settings | {"phases": [{"epochs": 76}, {"epochs": 8}]}
     start = f"{folder}: 8 filters, seed 3"
-    for config, words in ((settings, ""), (phased, ", after all 84 epochs")):
+    once = settings | {"phases": [{"epochs": 1}]}
+    trained = (phased, ", trained for 84 epochs"), (once, ", trained for 1 epoch")
+    for config, words in ((settings, ""), *trained):
         assert networks.name_network(folder, {"settings": config}) == start + words
     (folder / RESUME).mkdir()
-    (folder / "history.csv").write_text("phase,epoch\n1,1\n1,2\n")
-    for config, words in ((settings, "2"), (phased, "2 of 84")):
-        expected = f"{start}, after epoch {words}; its training is not finished"
-        assert networks.name_network(folder, {"settings": config}) == expected
+    history, name = folder / "history.csv", {"settings": phased}
+    unfinished = "; its training is not finished"
+    assert networks.name_network(folder, name) == start + unfinished
+    history.write_text("phase,epoch,seconds\n1,1,9.5\n2,1,9.5\n2,2,9.5\n")
+    assert networks.name_network(folder, name) == f"{start}, after epoch 2 of phase 2{unfinished}"
+    history.write_bytes(b"\xff\n")
+    assert networks.name_network(folder, name) == start + unfinished
 
 
 def test_until_ones_own_is_finished_the_shipped_one_is_taken_where_asked_for(capsys):
     own, shipped = make_checkpoint(OWN), make_checkpoint(SHIPPED)
     (own / RESUME).mkdir()
     assert networks.find_checkpoints(None, OWN, SHIPPED, finished=True) == [shipped]
-    line = f"{OWN}: its training is not finished; taking the network in {SHIPPED}\n"
+    line = f"{OWN}: its training is not finished; {SHIPPED} is taken instead\n"
     assert capsys.readouterr().out == line
     assert networks.find_checkpoints(None, OWN, SHIPPED) == [own]
     assert networks.find_checkpoints([OWN], OWN, SHIPPED, finished=True) == [own]

@@ -222,7 +222,7 @@ def test_ones_own_pictures_are_segmented_at_their_own_size(trained, tmp_path):
 
 def test_evaluation_names_what_is_missing(demo, trained, tmp_path):
     (tmp_path / "empty").mkdir()
-    no_model = run_script("evaluation.py", "--data", demo, "--checkpoints", tmp_path)
+    no_model = run_script("evaluation.py", "--data", demo, "--checkpoints", tmp_path / "none")
     assert_mistake(no_model, "unet.keras", "run python train.py")
     no_picture = run_script("evaluation.py", tmp_path / "none.jpg", "--checkpoints", trained)
     assert_mistake(no_picture, "none.jpg", "no such file")

@@ -215,7 +215,9 @@ def test_the_best_row_is_one_of_the_last_phase():
 
 
 def test_a_loss_that_is_not_finite_ends_the_training():
-    with pytest.raises(SystemExit, match="epoch 2 is not finite; try a lower learning rate"):
+    with pytest.raises(
+        SystemExit, match="epoch 2 of phase 1 is not finite; try a lower learning rate"
+    ):
         check_health(make_rows([0.1, 0.2], loss=math.nan), 45)
 
 
@@ -275,7 +277,7 @@ def test_weights_that_explode_end_the_training_and_leave_the_best_network(layer,
     keeper.begin_epoch(1)
     bias = keeper.training.network.get_layer(layer).bias
     bias.assign(bias * math.nan)
-    with pytest.raises(SystemExit, match=r"of epoch 2 (is|are) not finite; try a lower learn"):
+    with pytest.raises(SystemExit, match=r"of epoch 2 of phase 1 (is|are) not finite; try"):
         keeper.end_epoch(1, dict(LOGS))
     load_unet(keeper.training.folder / "unet.keras")  # whose weights are all finite
     assert [epoch for epoch, _ in backups(keeper.training.folder, 1)] == [1]
@@ -399,7 +401,7 @@ def test_more_epochs_of_a_finished_training_are_shown_the_way(tmp_path):
     config = {"settings": {"phases": PHASES}, "machine": {"precision": "float32"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert earlier_training(tmp_path, {"phases": PHASES}) == config
-    with pytest.raises(InputError, match=f"of 3 \\+ 2 epochs, not 9 \\+ 9; .*--from {tmp_path} "):
+    with pytest.raises(InputError, match=f"epochs 3 \\+ 2, not 9 \\+ 9; .*--from {tmp_path} "):
         earlier_training(tmp_path, {"phases": phases})
 
 

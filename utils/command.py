@@ -153,6 +153,11 @@ def named_path(text):
     return text
 
 
+def counted(count, noun):
+    """Return a number with its noun."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def in_all(count):
     """Return what is said beside the first of `count` files, where there are more."""
     return f" ({count:,} such files in all)" if count > 1 else ""

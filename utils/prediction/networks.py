@@ -5,12 +5,13 @@ import math
 import os
 import re
 import shlex
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from utils.command import InputError
+from utils.command import InputError, counted
 from utils.devices import FLOAT32_LAYERS
 from utils.files import RESUME, file_sha256, read_file, read_whole, reading, write_beside
 
@@ -54,13 +55,14 @@ def name_network(folder, config):
     """Return what a folder's network is, and whether its training has ended, in some words."""
     settings = config["settings"]
     name = f"{folder}: {settings['filters']} filters, seed {settings['seed']}"
-    phases = settings.get("phases")
-    of = f" of {sum(phase['epochs'] for phase in phases):,}" if phases else ""
+    if is_finished(folder):
+        epochs = sum(phase["epochs"] for phase in settings.get("phases", []))
+        return name + (f", trained for {counted(epochs, 'epoch')}" if epochs else "")
     history = Path(folder) / "history.csv"
-    if not is_finished(folder):
-        rows = read_file(history).count(b"\n") - 1 if history.is_file() else 0
-        return f"{name}, after epoch {max(0, rows):,}{of}; its training is not finished"
-    return name + (f", after all{of.removeprefix(' of')} epochs" if of else "")
+    text = read_file(history).decode(errors="replace") if history.is_file() else ""
+    last = re.findall(r"^(\d+),(\d+),", text, re.MULTILINE)[-1:]
+    after = "".join(f", after epoch {epoch} of phase {phase}" for phase, epoch in last)
+    return f"{name}{after}; its training is not finished"
 
 
 def is_finished(folder):
@@ -81,8 +83,8 @@ def find_checkpoints(named, own, shipped, finished=False):
         if taken or not (Path(shipped) / "unet.keras").is_file():
             named = [own]
         else:
-            what = "its training is not finished" if there else "no network of yours there yet"
-            print(f"{own}: {what}; taking the network in {shipped}")
+            what = "its training is not finished" if there else "holds no network yet"
+            print(f"{own}: {what}; {shipped} is taken instead")
             return [Path(shipped)]
     folders, seen = [Path(name) for name in named], set()
     for folder in folders:
@@ -92,12 +94,16 @@ def find_checkpoints(named, own, shipped, finished=False):
                 " pictures stand before them"
             )
         if not (folder / "unet.keras").is_file():
-            train = "python train.py"
-            if folder != Path(own):
-                train += f" --checkpoints {shlex.quote(str(folder))}"
+            others = [str(path.parent) for path in folder.parent.glob("*/unet.keras")]
+            if folder == Path(own):
+                advice = " yet; run python train.py"
+            elif others:
+                advice = f", but in {', '.join(get_close_matches(str(folder), others, 3, 0))}"
+            else:
+                advice = f"; run python train.py --checkpoints {shlex.quote(str(folder))}"
             if len(folders) > 1:
-                train += "; pictures stand before --checkpoints"
-            raise InputError(f"{folder / 'unet.keras'}: no trained model there yet; run {train}")
+                advice += "; pictures stand before --checkpoints"
+            raise InputError(f"{folder / 'unet.keras'}: no trained model there{advice}")
         if folder.resolve() in seen:
             raise InputError(f"{folder}: named twice; name each network once")
         seen.add(folder.resolve())

@@ -10,7 +10,7 @@ import numpy as np
 from utils.command import input_errors
 from utils.files import write_beside
 from utils.training.backups import save_backup
-from utils.training.history import save_curves, write_history
+from utils.training.history import name_epoch, save_curves, write_history
 
 COLLAPSED_STEPS = 450  # in a row without a polyp on the validation split: training gives up
 DRAWING_INTERVAL = 60  # seconds between two drawings of curves.png
@@ -39,7 +39,7 @@ def check_health(rows, steps):
     """
     last = rows[-1]
     if not (math.isfinite(last["loss"]) and math.isfinite(last["val_loss"])):
-        sys.exit(f"train.py: the loss of epoch {last['epoch']} is not finite; {ADVICE}")
+        sys.exit(f"train.py: the loss of {name_epoch(last)} is not finite; {ADVICE}")
     epochs = max(3, math.ceil(COLLAPSED_STEPS / steps))
     recent = [row for row in rows if row["phase"] == last["phase"]][-epochs:]
     varied = any(0 < row["val_predicted_fraction"] < 1 for row in recent)
@@ -50,13 +50,13 @@ def check_health(rows, steps):
         )
 
 
-def check_weights(network, epoch):
+def check_weights(network, row):
     """End the training, with status 1 and a line, if a weight is no number.
 
-    The loss may still be finite: a ReLU makes 0 of what is no number.
+    row: of the epoch. The loss may still be finite: a ReLU makes 0 of what is no number.
     """
     if not all(np.isfinite(weights).all() for weights in network.get_weights()):
-        sys.exit(f"train.py: the weights of epoch {epoch} are not finite; {ADVICE}")
+        sys.exit(f"train.py: the weights of {name_epoch(row)} are not finite; {ADVICE}")
 
 
 @contextmanager
@@ -103,7 +103,7 @@ class EpochKeeper:
             row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
             rows.append(row)
             check_health(rows, len(self.pairs))
-            check_weights(network, epoch + 1)
+            check_weights(network, row)
             if best_row(rows) is row:
                 save_network(training)
         write_history(folder / "history.csv", rows)

@@ -4,7 +4,6 @@ import csv
 import io
 import math
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -66,46 +65,41 @@ def describe_loss(phase):
     )
 
 
+def name_epoch(row):
+    """Return what people are told that an epoch is; row: of the history."""
+    return f"epoch {row['epoch']:,} of phase {row['phase']}"
+
+
 def save_curves(path, rows, best, phases, threshold):
-    """Save curves.png: each phase's loss, and Dice over all, on training and validation split.
+    """Save curves.png: each phase's loss and Dice on training and validation split.
 
     rows: as from `read_history`, one or more; best: the one whose network is kept; phases: dicts of
     what `describe_loss` asks for; threshold: that of their Dice, 0 to 1.
     """
     numbers = sorted({row["phase"] for row in rows})
     figure = Figure((8, 6), layout="constrained")
-    panels = figure.subplot_mosaic([numbers, ["score"] * len(numbers)])
-    begin = 0
-    for number in numbers:
+    panels = figure.subplots(2, len(numbers), squeeze=False)
+    for number, (losses, scores) in zip(numbers, panels.T, strict=True):
         these = [row for row in rows if row["phase"] == number]
-        epochs = np.arange(begin + 1, begin + len(these) + 1)
         marker = "." if len(these) < 20 else None  # a line of one point does not show
-        for axes, key in ((panels[number], "loss"), (panels["score"], "dice_score")):
-            first = axes is not panels["score"] or not begin
+        for axes, key in ((losses, "loss"), (scores, "dice_score")):
             for name, colour, label in (
                 ("", TRAINING, "training"),
                 ("val_", VALIDATION, "validation"),
             ):
-                values = [row[name + key] for row in these]
-                label = label if first else None
+                epochs, values = zip(
+                    *((row["epoch"], row[name + key]) for row in these), strict=True
+                )
                 axes.plot(epochs, values, color=colour, marker=marker, label=label)
-        if begin:
-            panels["score"].axvline(begin + 0.5, color="0.6", linestyle=":", linewidth=1)
-        panels[number].set_title(f"phase {number}", fontsize=10)
-        panels[number].set_ylabel(describe_loss(phases[number - 1]).replace(" + ", "\n+ "))
-        panels[number].set_xlim(begin + 0.5, begin + len(these) + 0.5)
-        begin += len(these)
-    kept, score = rows.index(best) + 1, best["val_dice_score"]
+            axes.set(xlabel="epoch", xlim=(0.5, len(these) + 0.5))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.grid(alpha=0.3)
+        losses.set_title(f"phase {number}", fontsize=10)
+        losses.set_ylabel(describe_loss(phases[number - 1]).replace(" + ", "\n+ "))
+        scores.set(ylabel=f"Dice, mean over images,\nthreshold {threshold}", ylim=(0, 1))
     ring = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 2}
-    label = f"kept: epoch {kept}, {score:.3f}"
-    panels["score"].plot(kept, score, "o", color=KEPT, label=label, **ring)
-    panels["score"].set_ylabel(f"Dice, mean over images,\nthreshold {threshold}")
-    panels["score"].set(xlim=(0.5, len(rows) + 0.5), ylim=(0, 1))
-    for axes in panels.values():
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.3)
-    curves = panels["score"].get_legend_handles_labels()
-    figure.legend(*curves, loc="outside upper center", ncols=3)
+    label = f"kept: {name_epoch(best)}, Dice {best['val_dice_score']:.3f}"
+    scores.plot(best["epoch"], best["val_dice_score"], "o", color=KEPT, label=label, **ring)
+    figure.legend(*scores.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)

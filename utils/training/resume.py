@@ -31,13 +31,13 @@ def earlier_training(folder, settings):
             raise ValueError
     if differing:
         key = differing[0]
-        what, own, more = f"with {key} {before.get(key)}", settings[key], ""
-        if key == "phases" and same_but_epochs(before.get(key), own):
-            what, own = f"of {list_epochs(before[key])} epochs", list_epochs(own)
+        theirs, own, more = before.get(key), settings[key], ""
+        if key == "phases" and same_but_epochs(theirs, own):
+            key, theirs, own = "epochs", list_epochs(theirs), list_epochs(own)
             more = f", --from {folder} --checkpoints DIR goes on from its network"
         raise InputError(
-            f"{folder}: holds a training {what}, not {own}; --fresh replaces it, --checkpoints DIR"
-            f" keeps both{more}"
+            f"{folder}: holds a training with {key} {theirs}, not {own}; --fresh replaces it,"
+            f" --checkpoints DIR keeps both{more}"
         )
     return config
 
