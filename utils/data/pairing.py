@@ -130,6 +130,8 @@ def unpaired(pictures, masks, alone, left, convention):
         suffix = rule.removeprefix("NAME=NAME")
         flag = ["--mask-names", rule] if suffix == rule else ["--mask-suffix", suffix]
         return InputError(f"{line}; if {mask.name} is it, add {shlex.join(flag)}")
+    if not left:
+        line += "; add its mask, or if it shows no polyp, move it to a folder for --normals"
     return InputError(line + (f"; {left[0]} has no picture" if alone and left else ""))
 
 
