@@ -118,7 +118,7 @@ TEMPERATURE = None
 # A region that is less sure is no alarm, see docs/scores.md; "validation": the level that
 # --thresholds chose, and none where it has not; 0: every region is an alarm
 LEVEL = "validation"
-FOUND = 0.95  # the share of the validation split's pictures with a polyp that alarm at that level
+FOUND = 0.98  # the share of the pictures with a polyp that are as sure as that level
 # An alarm of a film begins after so many frames in a row with one, and ends after so many without:
 # most false ones are gone before
 ALARM_BEGINS, ALARM_ENDS = 7, 7
@@ -334,7 +334,7 @@ def choose_threshold(arguments):
         f"{folder / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
         f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
         ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
-        f"  level {level:.5g}: {found}; from now on a region that is less sure is no alarm",
+        f"  level {level:.7g}: {found}; from now on a region that is less sure is no alarm",
         *(f"Beware: {line}" for line in pictures.doubts({folder: config})),
         sep="\n",
     )

@@ -109,7 +109,7 @@ def describe_prediction(networks, tta):
     how = f", {', '.join(how)}," if how else ""
     scaled = f" scaled by a temperature of {networks.temperature:.3g}" if networks.scaled else ""
     threshold, level = networks.threshold, networks.level
-    alarm = f"; a region is an alarm if it is as sure as {level:.3g}" if level > threshold else ""
+    alarm = f"; a region is an alarm if it is as sure as {level:.7g}" if level > threshold else ""
     return f"a pixel is called polyp if its probability{how}{scaled} is {threshold} or more{alarm}"
 
 
