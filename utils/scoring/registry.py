@@ -166,7 +166,7 @@ ALARM = "an alarm is a region called polyp that is as sure as the level, see abo
 PICTURES = [
     Metric(
         "alarm_sensitivity",
-        "pictures with a polyp that alarm",
+        "sensitivity per picture",
         f"share of the pictures with a polyp in which there is an alarm: {ALARM}",
         polyp_share("alarmed", "shown"),
         "share",
@@ -174,7 +174,7 @@ PICTURES = [
     ),
     Metric(
         "alarm_specificity",
-        "pictures without that do not",
+        "specificity per picture",
         f"share of the pictures without a polyp in which there is no alarm: {ALARM}",
         polyp_share("silent", "absent"),
         "share",
@@ -182,7 +182,7 @@ PICTURES = [
     ),
     Metric(
         "needless_alarms",
-        "alarms a picture without",
+        "needless alarms per picture",
         f"alarms per picture without a polyp: {ALARM}",
         polyp_share("needless", "absent"),
         "rate",
