@@ -298,6 +298,27 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
         assert alone["metrics_at_own_size"] == part["metrics_at_own_size"]
     capsys.readouterr()
 
+    os.rename("images/2.png", "normal.png")
+    os.remove("masks/2.png")
+    os.mkdir("normals")
+    os.rename("normal.png", "normals/2.png")
+    line += ["--normals", "normals", "--checkpoints", "a"]
+    monkeypatch.setattr(evaluation, "FOUND", 0.5)
+    monkeypatch.setattr("sys.argv", [*line, "--thresholds"])
+    evaluation.main()
+    out = capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", line)
+    evaluation.main()
+    surest = [float(row["sureness"]) for row in read_rows(Path("results/per_image.csv"))]
+    level = json.loads(Path("a/thresholds.json").read_text())["level"]
+    assert level == pytest.approx(min(surest[:2]), abs=1e-6)  # of those with a polyp
+    reached = "100.0" if surest[2] >= level else "0.0"
+    assert f"100% of the pictures with a polyp reach it, {reached}% of those without" in out
+    report = json.loads(Path("results/metrics.json").read_text())
+    assert report["level"] == level
+    assert report["images_with_polyp"] == 2
+    assert "area under the ROC" in capsys.readouterr().out
+
     monkeypatch.setattr("sys.argv", ["evaluation.py", "images/0.png", "--checkpoints", "a"])
     evaluation.main()
     assert "results: 16 of an earlier run's files are replaced" in capsys.readouterr().out

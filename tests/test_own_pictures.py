@@ -478,6 +478,14 @@ def test_a_film_for_which_there_is_no_room_is_no_bad_film():
     assert not isinstance(error.value, FilmError)
 
 
+def test_probabilities_of_films_are_refused_before_any_work(monkeypatch):
+    write_film("a.mp4")
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "a.mp4", "--probabilities"])
+    with pytest.raises(InputError, match=r"^--probabilities: .* segment films without it$"):
+        evaluation.main()
+    assert not Path("results").exists()
+
+
 def test_films_are_outlined_by_the_script_and_a_broken_one_does_not_stop_the_others(
     monkeypatch, capsys
 ):
