@@ -270,9 +270,9 @@ class Training(NamedTuple):
     """What all phases of a training share.
 
     settings: see `collect_settings`. folder: of its checkpoints. plain: the network that
-    `build_unet` makes, and that is saved; network: the one that is trained in its place. split:
-    the training Split; validation: the Pairs of the other. check_data: raises InputError if the
-    data set has been prepared anew. rows: of the history.
+    `build_unet` makes, and that is saved; network: the one that is trained in its place. pairs,
+    validation: the Pairs of both splits. check_data: raises InputError if the data set has been
+    prepared anew. rows: of the history.
     """
 
     settings: dict
@@ -280,7 +280,7 @@ class Training(NamedTuple):
     plain: Any
     network: Any
     strategy: Any
-    split: Any
+    pairs: Pairs
     validation: Pairs
     check_data: Callable
     rows: list
@@ -297,8 +297,15 @@ def build_training(settings, arguments, strategy, precision):
     from utils.training.kernels import start_from, to_train
 
     data_dir, folder = arguments.data, Path(arguments.checkpoints)
-    split, validation = (load_split(name, data_dir) for name in ("train", "validation"))
-    make_generator(settings["augmentation"])  # refuses what it cannot do
+    replicas = strategy.num_replicas_in_sync
+    make = partial(Pairs, batch_size=settings["batch_size"], workers=WORKERS, replicas=replicas)
+    validation = make(load_split("validation", data_dir))
+    pairs = make(
+        load_split("train", data_dir),
+        generator=make_generator(settings["augmentation"]),
+        colours=settings["colours"],
+        normals=settings["normals"],
+    )
     fraction = load_summary(data_dir)["polyp_fraction"]["train"]
     keras.utils.set_random_seed(settings["seed"])
     with input_errors():
@@ -315,27 +322,10 @@ def build_training(settings, arguments, strategy, precision):
             if arguments.start:
                 source = Path(arguments.start) / "unet.keras"
                 start_from(network, load_unet(source), source)
-    replicas = strategy.num_replicas_in_sync
-    validation = Pairs(validation, settings["batch_size"], WORKERS, replicas=replicas)
     way_out = "prepare it again as it was to go on, or begin anew with --fresh"
     check_data = partial(check_unchanged, data_dir, settings["data_sha256"], way_out)
     rows = [] if arguments.fresh else read_history(folder / "history.csv")
-    return Training(settings, folder, plain, network, strategy, split, validation, check_data, rows)
-
-
-def make_pairs(training, phase):
-    """Return the augmented training Pairs of a phase, counted from 1."""
-    settings = training.settings
-    return Pairs(
-        training.split,
-        settings["batch_size"],
-        WORKERS,
-        make_generator(settings["augmentation"]),
-        settings["colours"],
-        seed=(settings["seed"], phase - 1),
-        replicas=training.strategy.num_replicas_in_sync,
-        normals=settings["normals"],
-    )
+    return Training(settings, folder, plain, network, strategy, pairs, validation, check_data, rows)
 
 
 # The step
@@ -402,7 +392,8 @@ def train_phase(training, phase):
     epochs = own["epochs"]
     if not epochs or any(other > phase for other in done):
         return
-    pairs = make_pairs(training, phase)
+    pairs = training.pairs
+    pairs.seed = settings["seed"], phase - 1
     if phase == first_phase(settings):
         save_augmented(folder / "augmented.png", pairs)
     with training.strategy.scope():
@@ -417,7 +408,7 @@ def train_phase(training, phase):
         f" {counted(epochs - epoch, 'epoch')} of {counted(len(pairs), 'step')}",
         flush=True,
     )
-    keeper = EpochKeeper(training, phase, pairs)
+    keeper = EpochKeeper(training, phase)
     network.fit(
         pairs.dataset(),
         initial_epoch=epoch,
@@ -431,7 +422,7 @@ def train_phase(training, phase):
 def train(training, machine, arguments):
     """Train through all phases, or what is left of them."""
     begin(training, machine, arguments.fresh)
-    splits = training.split, training.validation.split
+    splits = training.pairs.split, training.validation.split
     write_trained_on(training.folder, splits, arguments.start)
     if training.rows:
         with input_errors():
@@ -528,7 +519,7 @@ def describe_start(training, machine, summary):
         " validation pairs",
     ]
     doubts = descent_doubts(training.folder, {"settings": settings}, settings["data_sha256"])
-    steps = len(make_pairs(training, 1)) * sum(phase["epochs"] for phase in settings["phases"])
+    steps = len(training.pairs) * sum(phase["epochs"] for phase in settings["phases"])
     if steps < FEW_STEPS and not settings["from"]:
         doubts.append(
             f"only {counted(steps, 'step')} to learn from: a smaller --batch-size or more --epochs"

@@ -14,7 +14,7 @@ from shell import array_split, full_disk, make_rows
 from utils.command import InputError, check_constants
 from utils.devices import make_strategy
 from utils.prediction.networks import load_unet
-from utils.training.augmentation import Pairs
+from utils.training.augmentation import Pairs, make_generator
 from utils.training.backups import backups, save_backup
 from utils.training.epochs import EpochKeeper, best_row, check_health
 from utils.training.kernels import SYMMETRIES, to_train
@@ -227,16 +227,9 @@ def keeper(tmp_path):
     split = array_split(size=16)
     plain = build_unet(size=16, filters=1)
     network = to_train(plain, "standardized")
-    pairs, validation = (Pairs(split, 8, 1) for _ in range(2))
-    settings = SETTINGS | {
-        "seed": 1,
-        "batch_size": 8,
-        "augmentation": {},
-        "colours": {},
-        "normals": 1,
-    }
-    built = settings, tmp_path, plain, network, make_strategy(), split, validation
-    keeper = EpochKeeper(train.Training(*built, lambda: None, []), 1, pairs)
+    pairs, validation = Pairs(split, 8, 1, make_generator({})), Pairs(split, 8, 1)
+    built = SETTINGS | {"seed": 1}, tmp_path, plain, network, make_strategy(), pairs, validation
+    keeper = EpochKeeper(train.Training(*built, lambda: None, []), 1)
     train.compile_unet(network, dice_loss, train.make_optimizer(SETTINGS, 1, 6), 0.5)
     return keeper
 
@@ -255,14 +248,14 @@ def test_what_is_validated_and_kept_is_the_mean_of_the_weights(keeper):
         keras.callbacks.LambdaCallback(keeper.begin_epoch, keeper.end_epoch),
         keras.callbacks.LambdaCallback(on_epoch_end=record),
     ]
-    model.fit(keeper.pairs.dataset(), callbacks=callbacks, shuffle=False, verbose=0)
+    model.fit(keeper.training.pairs.dataset(), callbacks=callbacks, shuffle=False, verbose=0)
     first, second, afterwards = biases
     assert afterwards == second  # the training goes on with its own weights
     kept = load_unet(training.folder / "unet.keras")
     mean = 0.75 * first + 0.25 * second
     assert float(kept.get_layer("polyp").bias[0]) == pytest.approx(mean, abs=1e-6)
     assert abs(mean - second) > 1e-4
-    images, masks = keeper.pairs.split.images[:], keeper.pairs.split.masks[:]
+    images, masks = keeper.training.pairs.split.images[:], keeper.training.pairs.split.masks[:]
     loss = np.mean(dice_loss(masks, kept.predict(images, verbose=0)))
     assert training.rows[0]["val_loss"] == pytest.approx(loss, abs=1e-5)
     own = np.mean(dice_loss(masks, model.predict(images, verbose=0)))

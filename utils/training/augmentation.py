@@ -148,8 +148,8 @@ class Pairs:
     of an epoch's pairs show no polyp, drawn anew for each epoch where there are more. replicas:
     devices that share a batch.
 
-    `epoch` is set from outside before each epoch: a training that goes on does not start from 0,
-    of which Keras tells its own PyDataset nothing.
+    `epoch` is set from outside before each epoch, and `seed` before each phase: a training that
+    goes on does not start from 0, of which Keras tells its own PyDataset nothing.
     """
 
     def __init__(

@@ -75,13 +75,13 @@ class EpochKeeper:
     a half-written file; here each file is whole at every moment.
     """
 
-    def __init__(self, training, phase, pairs):
-        self.training, self.phase, self.pairs = training, phase, pairs
+    def __init__(self, training, phase):
+        self.training, self.phase = training, phase
         self.drawn, self.ended = time.monotonic(), 0
 
     def begin_epoch(self, epoch, logs=None):
         """Before an epoch, counted from 0."""
-        self.pairs.epoch, self.began = epoch, time.monotonic()
+        self.training.pairs.epoch, self.began = epoch, time.monotonic()
         # An epoch that was written down but not backed up before an interruption runs once more
         rows = self.training.rows
         for row in [r for r in rows if r["phase"] == self.phase and r["epoch"] > epoch]:
@@ -95,14 +95,14 @@ class EpochKeeper:
             validation = training.validation.dataset()
             scores = network.evaluate(validation, verbose=0, return_dict=True)
             logs |= {f"val_{name}": score for name, score in scores.items()}
-            for pairs in (self.pairs, training.validation):
+            for pairs in (training.pairs, training.validation):
                 if pairs.failure:
                     raise pairs.failure
             training.check_data()
             seconds = round(time.monotonic() - self.began, 2)
             row = {"phase": self.phase, "epoch": epoch + 1, "seconds": seconds} | logs
             rows.append(row)
-            check_health(rows, len(self.pairs))
+            check_health(rows, len(training.pairs))
             check_weights(network, row)
             if best_row(rows) is row:
                 save_network(training)
