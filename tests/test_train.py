@@ -16,7 +16,7 @@ from utils.devices import make_strategy
 from utils.prediction.networks import load_unet
 from utils.training.augmentation import Pairs, make_generator
 from utils.training.backups import backups, save_backup
-from utils.training.epochs import EpochKeeper, best_row, check_health
+from utils.training.epochs import EpochKeeper, averaged_weights, best_row, check_health
 from utils.training.kernels import SYMMETRIES, to_train
 from utils.training.resume import begin, check_built, describe_built, earlier_training
 
@@ -260,6 +260,35 @@ def test_what_is_validated_and_kept_is_the_mean_of_the_weights(keeper):
     assert training.rows[0]["val_loss"] == pytest.approx(loss, abs=1e-5)
     own = np.mean(dice_loss(masks, model.predict(images, verbose=0)))
     assert own == pytest.approx(loss, abs=1e-5)  # as fit leaves it
+
+
+def test_batch_normalization_has_the_statistics_of_the_mean_weights():
+    """By hand: the mean of the batches' means and variances of what the mean weights answer."""
+    inputs = keras.Input((16, 16, 3))
+    features = keras.layers.Conv2D(2, 1)(inputs)
+    normalised = keras.layers.BatchNormalization()
+    network = keras.Model(
+        inputs, keras.layers.Conv2D(1, 1, activation="sigmoid")(normalised(features))
+    )
+    pairs = Pairs(array_split(size=16), 8, 1, make_generator({}))
+    network.compile(keras.optimizers.SGD(1e-3, use_ema=True, ema_momentum=0.5), dice_loss)
+    for step in range(len(pairs)):
+        network.train_on_batch(*pairs.batch(step))
+    own = network.get_weights()
+    with averaged_weights(network, pairs):
+        kernel, bias = network.layers[1].get_weights()
+        assert not np.array_equal(kernel, own[0])
+        answers = [pairs.batch(step)[0] @ kernel[0, 0] + bias for step in range(len(pairs))]
+        assert len(answers) == 2
+        for statistic, of in (
+            (normalised.moving_mean, np.mean),
+            (normalised.moving_variance, np.var),
+        ):
+            expected = np.mean([of(answer, axis=(0, 1, 2)) for answer in answers], axis=0)
+            np.testing.assert_allclose(statistic, expected, rtol=1e-3)
+    assert normalised.momentum == 0.99
+    for before, after in zip(own, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 @pytest.mark.parametrize("layer", ["polyp", "bottleneck_a"])

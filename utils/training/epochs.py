@@ -60,12 +60,35 @@ def check_weights(network, row):
 
 
 @contextmanager
-def averaged_weights(network):
-    """Give a network the running mean of its weights meanwhile, if its optimizer keeps one."""
+def averaged_weights(network, pairs):
+    """Give a network the running mean of its weights meanwhile, if its optimizer keeps one.
+
+    pairs: the training Pairs, for `measure_statistics`.
+    """
     own = network.get_weights()
-    network.optimizer.finalize_variable_values(network.trainable_variables)
+    if network.optimizer.use_ema:
+        network.optimizer.finalize_variable_values(network.trainable_variables)
+        measure_statistics(network, pairs)
     yield
     network.set_weights(own)
+
+
+def measure_statistics(network, pairs):
+    """Give each BatchNormalization of a network the means over one pass through training Pairs.
+
+    Its own statistics are those of the weights before they were averaged (Izmailov et al. 2018,
+    arXiv:1803.05407, section 3.2).
+    """
+    import keras
+
+    layers = [each for each in network.layers if isinstance(each, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    for step in range(len(pairs)) if layers else ():
+        for layer in layers:
+            layer.momentum = step / (step + 1)  # so that all batches count alike
+        network(pairs.batch(step)[0], training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 class EpochKeeper:
@@ -91,7 +114,7 @@ class EpochKeeper:
         """After an epoch: its training losses and scores are `logs`, which get the validation's."""
         training, network = self.training, self.training.network
         rows, folder = training.rows, training.folder
-        with averaged_weights(network):
+        with averaged_weights(network, training.pairs):
             validation = training.validation.dataset()
             scores = network.evaluate(validation, verbose=0, return_dict=True)
             logs |= {f"val_{name}": score for name, score in scores.items()}
