@@ -18,6 +18,7 @@ from utils.data.dataset import SPLITS, Split
 from utils.data.pictures import cv2, decode_image, read_bytes, reduce_picture, tells_damage
 from utils.files import file_sha256
 from utils.prediction.predictors import enlarge
+from utils.scoring.properties import PROPERTIES
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--filters", "8", "--epochs", "3", "2"]
@@ -153,6 +154,13 @@ def make_rows(scores, phase=1, fraction=0.1, loss=0.5):
     return [
         common | {"epoch": epoch + 1, "val_dice_score": score} for epoch, score in enumerate(scores)
     ]
+
+
+def property_rows(**columns):
+    """Return properties of pictures, those that are not named all 1."""
+    count = len(next(iter(columns.values())))
+    values = dict.fromkeys(PROPERTIES, [1.0] * count) | columns
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
 @contextmanager

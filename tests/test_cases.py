@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from shell import property_rows
 from utils.drawing import MASK, PREDICTION
 from utils.reporting import cases
 from utils.reporting.cases import outlined_rows
@@ -123,3 +124,36 @@ def test_the_worst_are_shown_with_their_titles_and_a_table(tmp_path, drawn):
     assert (shown[:, 150:] != 90).any()
     assert table.texts[0].get_text() == "one\ntwo"
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("total", "count"), [(1, 1), (3, 2), (24, 12), (200, 12)])
+def test_the_worst_are_twelve_or_half(total, count):
+    dice = np.random.default_rng(0).permutation(total) / total
+    rows = cases.worst_rows(dice)
+    assert dice[rows].tolist() == sorted(dice)[:count]
+
+
+def test_what_the_worst_have_in_common():
+    rows = property_rows(
+        size=[1, 2, 9, np.nan, 20, 30], edge=[1, 1, 0, np.nan, 0, 1], brightness=[9, 7, 5, 4, 3, 2]
+    )
+    compared = cases.compare_worst(rows, [2, 0, 1])
+    assert compared["size"] == (2, 25)
+    assert compared["edge"] == (pytest.approx(2 / 3), 0.5)
+    assert compared["brightness"] == (7, 3)
+    lines = cases.describe_comparison(compared, 3, 1006)
+    assert lines[0].split() == ["worst", "3", "other", "1,003"]
+    assert lines[1].startswith("size ")
+    assert lines[1].split()[-3:] == ["median", "2.0", "25.0"]
+    assert len({len(line) for line in lines}) == 1
+    alone = cases.describe_comparison(cases.compare_worst(rows[:1], [0]), 1, 1)
+    assert alone[1].split()[-2:] == ["1.0", "none"]
+
+
+def test_an_image_among_the_worst_is_described_in_three_lines():
+    (row,) = property_rows(size=[3.21], distance=[np.nan])
+    assert cases.describe_image("1 of 9: a", 0.5, row).split("\n") == [
+        "1 of 9: a",
+        "Dice 0.500, size 3.2%, polyps 1, distance none",
+        "edge 1, brightness 1, sharpness 1",
+    ]

@@ -1,10 +1,10 @@
-"""Properties of drawn pictures, the parts that they make, and what the worst have in common."""
+"""Properties of drawn pictures, and the parts that they make."""
 
 import cv2
 import numpy as np
 import pytest
 
-from utils.reporting import failures
+from shell import property_rows
 from utils.scoring import properties
 
 
@@ -63,17 +63,12 @@ def test_the_black_border_changes_neither():
     assert (black["brightness"], black["sharpness"]) == (0, 0)
 
 
-def rows_of(**columns):
-    """Return properties of pictures, those that are not named all 1."""
-    count = len(next(iter(columns.values())))
-    values = dict.fromkeys(properties.PROPERTIES, [1.0] * count) | columns
-    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
-
-
 def test_parts_are_quarters_or_counts():
     sizes, numbers = np.arange(8.0), [0, 1, 1, 1, 2, 2, 3, 5]
     dice = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 0.8, 1.0, 0.9])
-    parts = properties.dice_by_property(rows_of(size=sizes, polyps=numbers), dice, np.arange(8))
+    parts = properties.dice_by_property(
+        property_rows(size=sizes, polyps=numbers), dice, np.arange(8)
+    )
     assert [(part.low, part.high, part.count) for part in parts["size"]] == [
         (0, 1, 2),
         (2, 3, 2),
@@ -91,40 +86,7 @@ def test_parts_are_quarters_or_counts():
 
 
 def test_parts_leave_out_pictures_without_a_value():
-    rows = rows_of(size=[np.nan, 3.0], edge=[np.nan, np.nan])
+    rows = property_rows(size=[np.nan, 3.0], edge=[np.nan, np.nan])
     parts = properties.dice_by_property(rows, np.array([0.2, 0.4]), np.arange(2))
     assert [(part.count, part.mean) for part in parts["size"]] == [(1, 0.4)]
     assert parts["edge"] == []
-
-
-@pytest.mark.parametrize(("total", "count"), [(1, 1), (3, 2), (24, 12), (200, 12)])
-def test_the_worst_are_twelve_or_half(total, count):
-    dice = np.random.default_rng(0).permutation(total) / total
-    rows = failures.worst_rows(dice)
-    assert dice[rows].tolist() == sorted(dice)[:count]
-
-
-def test_what_the_worst_have_in_common():
-    rows = rows_of(
-        size=[1, 2, 9, np.nan, 20, 30], edge=[1, 1, 0, np.nan, 0, 1], brightness=[9, 7, 5, 4, 3, 2]
-    )
-    compared = failures.compare_worst(rows, [2, 0, 1])
-    assert compared["size"] == (2, 25)
-    assert compared["edge"] == (pytest.approx(2 / 3), 0.5)
-    assert compared["brightness"] == (7, 3)
-    lines = failures.describe_comparison(compared, 3, 1006)
-    assert lines[0].split() == ["worst", "3", "other", "1,003"]
-    assert lines[1].startswith("size ")
-    assert lines[1].split()[-3:] == ["median", "2.0", "25.0"]
-    assert len({len(line) for line in lines}) == 1
-    alone = failures.describe_comparison(failures.compare_worst(rows[:1], [0]), 1, 1)
-    assert alone[1].split()[-2:] == ["1.0", "none"]
-
-
-def test_an_image_among_the_worst_is_described_in_three_lines():
-    (row,) = rows_of(size=[3.21], distance=[np.nan])
-    assert failures.describe_image("1 of 9: a", 0.5, row).split("\n") == [
-        "1 of 9: a",
-        "Dice 0.500, size 3.2%, polyps 1, distance none",
-        "edge 1, brightness 1, sharpness 1",
-    ]
