@@ -191,6 +191,7 @@ LAYOUTS = [
     ("CVC-ClinicDB/Original/{}.tif", "CVC-ClinicDB/Ground Truth/{}.tif", "{}"),
     ("CVC-300/bbdd/{}.bmp", "CVC-300/gtpolyp/{}.bmp", "{}"),
     ("Images/{}.png", "Masks/{}.png", "{}"),
+    ("voc/JPEGImages/{}.jpg", "voc/SegmentationClass/{}.png", "{}"),
     ("a/image/{}.png", "b/mask/{}.png", "{}"),
     ("data_C{}/images_C{}/x.jpg", "data_C{}/masks_C{}/x.jpg", "data_C{}/x"),
     ("TrainDataset/Frame/case1_{}/a.jpg", "TrainDataset/GT/case1_{}/a.png", "case1_{}/a"),

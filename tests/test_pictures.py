@@ -568,6 +568,32 @@ def test_the_line_that_refuses_a_mask_names_the_flag_that_reads_it(mask, convent
         read_mask(mask, convention, size=size)
 
 
+def test_grey_noise_in_a_mask_of_three_channels_is_no_colour_and_few_colours_are():
+    """A JPEG mask in RGB that was saved anew as PNG; and labels, 1 and 2, in the red channel."""
+    noise = np.random.default_rng(0).integers(-6, 7, (*LARGE_MASK.shape, 3))
+    mask = np.clip(jpeg(LARGE_MASK, 90)[..., None] + noise, 0, 255).astype(np.uint8)
+    binary = decode_pair(encoded(np.zeros_like(mask), ".png"), encoded(mask, ".png"), "a", "b")[1]
+    np.testing.assert_array_equal(binary, np.where(LARGE_MASK, 255, 0))
+    labels = np.zeros_like(mask)
+    labels[..., 2], labels[:5] = LARGE_MASK // 255, 255
+    for coloured in (labels, np.where(mask > 128, np.uint8(np.arange(120, 123)), 0)):
+        with pytest.raises(InputError, match="b: mask is in colour"):
+            decode_pair(encoded(mask, ".png"), encoded(coloured, ".png"), "a", "b")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_picture_of_12_bits_in_16_is_refused_for_it_would_be_black(suffix):
+    picture = shaded(40, 50)[0].astype(np.uint16)
+    dark, bright = encoded(picture * 16, suffix), encoded(picture * 257, suffix)
+    with pytest.raises(InputError, match=r"a: its values end at 4,\d{3} of 65,535, so it would"):
+        decode_image(dark, "a", cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(
+        decode_image(bright, "a", cv2.IMREAD_COLOR_RGB)[..., ::-1], picture
+    )
+    black = encoded(np.zeros_like(picture), suffix)
+    assert not decode_image(black, "a", cv2.IMREAD_COLOR_RGB).any()
+
+
 GREEN = (0, 255, 0)
 BKAI = np.zeros((200, 300, 3), np.uint8)  # red and green, which touch
 cv2.circle(BKAI, (100, 100), 60, RED, -1)

@@ -52,6 +52,35 @@ def test_a_folder_and_an_archive_hold_the_same_pairs(folders, tmp_path):
             np.testing.assert_array_equal(mask, make_pair(number)[1])
 
 
+def test_an_archive_whose_paths_are_those_of_windows_is_taken(folders, tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        for file in (file for folder in folders for file in folder.iterdir()):
+            member = zipfile.ZipInfo()
+            member.filename = f"{file.parent.name}\\{file.name}"
+            archive.writestr(member, file.read_bytes())
+    assert b"images\\00.png" in (tmp_path / "other.zip").read_bytes()
+    source = archive_source(tmp_path / "other.zip")
+    np.testing.assert_array_equal(source.decode("07")[1], make_pair(7)[1])
+
+
+def test_a_link_to_what_is_not_there_is_named(folders):
+    (folders[1] / "07.png").unlink()
+    (folders[1] / "07.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match=r"07\.png: is a link to what is not there; mend or"):
+        folder_source(*folders)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.mat", "a.nii.gz", "a.dcm", "a.HEIC", "a.txt"])
+def test_files_instead_of_pictures_are_named(name, folders, tmp_path):
+    for path in list(folders[1].iterdir()):
+        path.unlink()
+    (folders[1] / name).write_bytes(b"0 0.1 0.2")
+    words = rf"masks/{name} is of no kind that is read: export pictures and masks as PNG$"
+    for make in (lambda: folder_source(*folders), lambda: archive_source(tmp_path)):
+        with pytest.raises(InputError, match=words):
+            make()
+
+
 def test_files_of_other_kinds_are_passed_over(folders):
     (folders[0] / "notes.txt").write_text("not a picture")
     (folders[1] / ".hidden.png").write_bytes(b"")

@@ -14,12 +14,13 @@ from utils.command import InputError, Progress, hold_back_stderr
 from utils.files import read_whole, reading
 
 PICTURE_SUFFIXES = {
-    *(".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
-    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    *(".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm"),
+    *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
 MAX_BYTES = 50_000_000  # of a picture's file; two threads hold a picture's and a mask's each
 DECODERS = 2  # threads that decode pairs: one of MAX_PIXELS takes each of them 430 MB
 MAX_SCANS = 50  # of a progressive JPEG, which usually has 10; each takes as long as a whole picture
+DARK = 16  # all that 12 bits leave in 8 if they are stored as 16
 HALF = 128  # a pixel of a mask of 0 and 255 is polyp from this value on
 GREY = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
@@ -99,6 +100,8 @@ def decode_image(data, file, flags):
     try:
         with turn:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            if image is not None and image.dtype == np.uint8 and image.max() <= DARK:
+                check_depth(data, file)
     except cv2.error as error:
         if "MAX_IMAGE_PIXELS" in str(error):
             raise InputError(
@@ -108,6 +111,17 @@ def decode_image(data, file, flags):
     if image is None:
         raise InputError(f"{file}: not a picture that OpenCV can decode; replace or remove it")
     return image
+
+
+def check_depth(data, file):
+    """Raise InputError for a picture of 16 bits that uses 12 at most, and with 8 would be black."""
+    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    most = int(stored.max()) if stored.dtype == np.uint16 else 0
+    if 255 < most < 4096:
+        raise InputError(
+            f"{file}: its values end at {most:,} of 65,535, so it would be all but black; store it"
+            " with 8 bits, or with values up to 65,535"
+        )
 
 
 def lacks_chunks(data):
@@ -236,7 +250,8 @@ def check_channels(data, file, colours, lossy):
     """Raise InputError for a mask of which grey levels would not tell what it shows.
 
     That is one that is transparent in places, and a coloured one, unless the polyp's `colours` are
-    known. The noise of a `lossy` format is no colour.
+    known. The noise of a `lossy` format is no colour, nor is it where a mask was saved anew without
+    loss: it has many colours then, all of them nearly grey, and white.
     """
     mask = decode_image(data, file, cv2.IMREAD_UNCHANGED)
     channels = 1 if mask.ndim == 2 else mask.shape[2]
@@ -248,8 +263,11 @@ def check_channels(data, file, colours, lossy):
         )
     if channels > 2 and not colours:
         rgb = mask[..., 2::-1]
-        colour = np.ptp(rgb, axis=2) > (MASK_NOISE if lossy else 0)
-        if colour.mean() > (SPECKS if lossy else 0):
+        spread = np.ptp(rgb, axis=2)
+        some = rgb[spread > 0][:: max(1, rgb.size // 100_000)]
+        saved_anew = len(np.unique(some, axis=0)) > 16 and rgb.max() >= 255 - MASK_NOISE
+        noisy = lossy or saved_anew
+        if (spread > (MASK_NOISE if noisy else 0)).mean() > (SPECKS if noisy else 0):
             held = list_values(rgb, lossy, read_palette(data))
             number = ", or its number in the palette" if read_palette(data) else ""
             raise InputError(

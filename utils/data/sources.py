@@ -41,9 +41,9 @@ MAX_DIRECTORY = 20_000_000  # bytes of an archive's list of its files: some 200,
 OTHER_ARCHIVES = (b"Rar!", b"7z\xbc\xaf", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # how they begin
 
 # Names of the folders that data sets are published with, in lower case, all but letters a space
-PICTURE_FOLDER = re.compile(r"(images?(tr)?|imgs?|originals?|frames?|pictures?|bbdd)\b")
+PICTURE_FOLDER = re.compile(r"((jpeg)?images?(tr)?|imgs?|originals?|frames?|pictures?|bbdd)\b")
 MASK_FOLDER = re.compile(
-    r"(masks?|gt|ground ?truths?|gtpolyp|labels?(tr)?|annotations?|segmentations?)\b"
+    r"(masks?|gt|ground ?truths?|gtpolyp|labels?(tr)?|annotations?|segmentation(s|class)?)\b"
 )
 
 
@@ -142,6 +142,8 @@ def list_folder(folder, without=None):
         for path in (Path(place, name) for name in names if not is_hidden(name)):
             if path.is_file():
                 files[path] = path.relative_to(folder).parts
+            elif path.is_symlink() and is_picture(path.name) and not path.exists():
+                raise InputError(f"{path}: is a link to what is not there; mend or remove it")
     return Listing(str(Path(folder)), files, read_bytes, lambda _: None)
 
 
@@ -158,7 +160,7 @@ def list_archive(path):
         archive = zipfile.ZipFile(ArchiveFile(path))
     members = {}
     for member in archive.infolist():
-        file = PurePosixPath(member.filename)
+        file = PurePosixPath(member.filename.replace("\\", "/"))  # as some on Windows write it
         if not (member.is_dir() or any(map(is_hidden, file.parts))):
             members.setdefault(file, []).append(member)
 
@@ -219,7 +221,7 @@ def archive_source(path, convention=PLAIN):
                 f"{path}: has no folder {kind}/ with pictures, nor one of a like name"
                 + (f"; other folders with pictures: {held}" if held else "")
                 + (f"; {way_out}" if is_folder else f"; unpack it, and {way_out}")
-                + polygons_in(listing, side)
+                + instead_of_pictures(listing, side)
             )
     notes = []
     if left:
@@ -265,21 +267,21 @@ def folder_source(images, masks, convention=PLAIN):
     listings = [list_folder(images, None if same else masks)]
     listings.append(listings[0] if same else list_folder(masks, images))
     for listing in listings:
-        polygons = polygons_in(listing, listing.files)
+        instead = instead_of_pictures(listing, listing.files)
         if not any(is_picture(file.name) for file in listing.files):
-            raise InputError(f"{listing.label}: holds no picture of a known format{polygons}")
+            raise InputError(f"{listing.label}: holds no picture of a known format{instead}")
     if same and convention.names == PLAIN.names:
         raise InputError(
             f"{images}: is the folder of pictures and of masks; if a_mask.png is the mask of a.jpg,"
-            f" add --mask-suffix _mask; if folders in it part them, use --archive{polygons}"
+            f" add --mask-suffix _mask; if folders in it part them, use --archive{instead}"
         )
     label = f"{Path(images)} and {Path(masks)}"
     sides = (listing.files for listing in listings)
     return paired_source(listings[0]._replace(label=label), *sides, convention)
 
 
-def polygons_in(listing, files):
-    """Return the end of a line that refuses a folder, if it holds polygons instead of masks."""
+def instead_of_pictures(listing, files):
+    """Return the end of a line that refuses some files: polygons in them, or no picture at all."""
     tables = sorted(file for file in files if file.suffix.lower() == ".json")
     data = listing.read(tables[0]) if tables else b""
     for tool, word in (("LabelMe", b'"shapes"'), ("COCO", b'"annotations"'), ("VIA", b'"regions"')):
@@ -288,6 +290,8 @@ def polygons_in(listing, files):
                 f"; {tables[0]} holds polygons of {tool}: draw masks from them first, docs/data.md"
                 " has the lines"
             )
+    if files and not any(is_picture(file.name) for file in files):
+        return f"; {min(files)} is of no kind that is read: export pictures and masks as PNG"
     return ""
 
 
