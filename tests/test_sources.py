@@ -82,6 +82,7 @@ def test_files_instead_of_pictures_are_named(name, folders, tmp_path):
 
 
 def test_files_of_other_kinds_are_passed_over(folders):
+    (folders[0] / "00.png").rename(folders[0] / "00.jfif")  # what it is its bytes tell
     (folders[0] / "notes.txt").write_text("not a picture")
     (folders[1] / ".hidden.png").write_bytes(b"")
     (folders[1] / "a folder.png").mkdir()
