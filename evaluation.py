@@ -7,8 +7,8 @@
     python evaluation.py --normals DIR ...          of pictures that show no polyp, with others too
     python evaluation.py --archive FILE --split S   of a split, at the pictures' own size too
     python evaluation.py --compare C                and of the network in C on the same pictures
-    python evaluation.py --thresholds               choose a threshold on the validation split, and
-                                                    from which sureness on a region is an alarm
+    python evaluation.py --thresholds               choose on the validation split, or on labelled
+                                                    pictures, from where on a polyp is an alarm
     python evaluation.py PICTURE_OR_FOLDER ...      a mask for each, at the picture's own size
     python evaluation.py FILM ...                   a film with the outlines of its polyps
 
@@ -33,7 +33,8 @@ They replace those of an earlier run, which are listed in written.jsonl. A pictu
 cannot be read is named, the others are done, and the exit status is 1. Without a finished network
 of your own in checkpoints/, own pictures take SHIPPED_CHECKPOINTS, which comes with these scripts;
 scores take it only if there is none at all. --thresholds prints a table and leaves thresholds.json
-in the network's folder, which THRESHOLD = "validation" below reads.
+in the network's folder: the level of alarms, which LEVEL below takes, and a threshold and a
+temperature, for THRESHOLD and TEMPERATURE = "validation".
 """
 
 import argparse
@@ -118,7 +119,7 @@ TEMPERATURE = None
 # A region that is less sure is no alarm, see docs/scores.md; "validation": the level that
 # --thresholds chose, and none where it has not; 0: every region is an alarm
 LEVEL = "validation"
-FOUND = 0.98  # the share of the pictures with a polyp that are as sure as that level
+REACHED = 0.98  # the share of the pictures with a polyp that are as sure as that level
 # An alarm of a film begins after so many frames in a row with one, and ends after so many without:
 # most false ones are gone before
 ALARM_BEGINS, ALARM_ENDS = 7, 7
@@ -158,10 +159,12 @@ def choose_networks(named, tta, by_fold=False, finished=False):
     networks, scaled = read_networks(folders, by_fold), TEMPERATURE == "validation"
     try:
         threshold, temperature, level = stored_choices(*networks[:3], tta)
-    except InputError:
+    except InputError as error:
         if "validation" in (THRESHOLD, TEMPERATURE):
             raise
         threshold, temperature, level = None, None, 0.0  # reports then mention no temperature
+        if LEVEL == "validation" and (folders[0] / THRESHOLDS_FILE).is_file():
+            print(f"Beware: every region is an alarm, without a level: {error}")
     if scaled:  # they were chosen on probabilities as they are: the same pixels are called polyp
         threshold, level = (
             float(scale_probabilities(chosen, temperature)) for chosen in (threshold, level)
@@ -316,16 +319,16 @@ def choose_threshold(arguments):
         (prediction,) = load_predictions([networks], pictures, arguments.tta)
         (predict,), size = prediction.predictors, prediction.size
         how = THRESHOLDS, BATCH_SIZE
-        rows, curve, shown, absent = score_thresholds(predict, pictures, size, *how)
-        if not len(shown):
+        rows, curve, with_polyp, without = score_thresholds(predict, pictures, size, *how)
+        if not len(with_polyp):
             raise InputError(f"{pictures.title}: none shows a polyp; add pictures that do")
-        level = float(np.quantile(shown, 1 - FOUND, method="lower"))
+        level = float(np.quantile(with_polyp, 1 - REACHED, method="lower"))
         temperature, images = fit_temperature(curve), len(pictures.names)
         pictures.check_unchanged()
         chosen_on = f"{images:,} images, {pictures.title}"
         best = store_threshold(networks, arguments.tta, chosen_on, rows, temperature, level)
-    found = f"{(shown >= level).mean():.0%} of the pictures with a polyp reach it"
-    found += f", {(absent >= level).mean():.1%} of those without" if len(absent) else ""
+    reached = f"{(with_polyp >= level).mean():.0%} of the pictures with a polyp reach it"
+    reached += f", {(without >= level).mean():.1%} of those without" if len(without) else ""
     print(
         f"Network: {networks.names[0]}",
         f"{pictures.title}: {images:,} images, pixels pooled but for Dice per image;"
@@ -334,7 +337,7 @@ def choose_threshold(arguments):
         f"{folder / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
         f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
         ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
-        f"  level {level:.7g}: {found}; from now on a region that is less sure is no alarm",
+        f"  level {level:.7g}: {reached}; from now on a region that is less sure is no alarm",
         *(f"Beware: {line}" for line in pictures.doubts({folder: config})),
         sep="\n",
     )
@@ -458,7 +461,11 @@ def parse_arguments():
         f" default: {CHECKPOINTS_DIR}, and without a network there {SHIPPED_CHECKPOINTS}",
     )
     add("--compare", **several, help="another network, or several, to compare")
-    add("--thresholds", action="store_true", help="choose a threshold on the validation split")
+    add(
+        "--thresholds",
+        action="store_true",
+        help="choose a threshold, a temperature and the level of alarms",
+    )
     add("--tta", action="store_true", help="average over each picture's flips and quarter turns")
     add("--results", default=RESULTS_DIR, **folder, help="default: %(default)s")
     arguments = parser.parse_args(command_line())
@@ -504,7 +511,7 @@ def constants():
     """Return the constants above that can be unusable, and what each must be."""
     return {
         "LEVEL": (LEVEL, number(least=0, below=1) | one_of("validation")),
-        "FOUND": (FOUND, number(above=0, below=1)),
+        "REACHED": (REACHED, number(above=0, below=1)),
         "ALARM_BEGINS": (ALARM_BEGINS, whole(1)),
         "ALARM_ENDS": (ALARM_ENDS, whole(1)),
         "TEMPERATURE": (TEMPERATURE, one_of(None, "validation")),

@@ -80,10 +80,11 @@ PRIOR = True  # whether the output starts at the polyps' share of the pixels, no
 KERNELS = "equivariant"
 DROPPED = 0.3  # of the channels of the two deepest levels, in each training step
 
-# The phases, one after the other. An epoch is one pass over the training split. "bce" and "dice"
-# weigh the two losses. With DECAY the learning rate falls to 0 along a cosine in each phase. A
-# phase with "average" keeps its rate instead, and its network is the running mean of the weights
-# over about that part of it (Polyak and Juditsky 1992). The first phase ignores it, but for --from.
+# The phases, one after the other. An epoch is one pass over the training split, but for what
+# NORMALS leaves out. "bce" and "dice" weigh the two losses. With DECAY the learning rate falls to 0
+# along a cosine in each phase. A phase with "average" keeps its rate instead, and its network is
+# the running mean of the weights over about that part of it (Polyak and Juditsky 1992). The first
+# phase ignores "average", unless --from.
 PHASES = [
     {"epochs": 76, "learning_rate": 5e-3, "bce": 1, "dice": 1},
     {"epochs": 8, "learning_rate": 3e-3, "bce": 1, "dice": 1, "average": 0.7},

@@ -303,7 +303,7 @@ def test_labelled_pictures_without_a_split_are_scored_and_compared(tmp_path, mon
     os.mkdir("normals")
     os.rename("normal.png", "normals/2.png")
     line += ["--normals", "normals", "--checkpoints", "a"]
-    monkeypatch.setattr(evaluation, "FOUND", 0.5)
+    monkeypatch.setattr(evaluation, "REACHED", 0.5)
     monkeypatch.setattr("sys.argv", [*line, "--thresholds"])
     evaluation.main()
     out = capsys.readouterr().out

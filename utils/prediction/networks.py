@@ -259,7 +259,7 @@ def stored_choices(folders, configs, weights, tta):
         same = {
             "network": stored["weights_sha256"] == weights[0],
             "data set": stored["data_sha256"] == configs[0]["settings"]["data_sha256"],
-            "choice of --tta": stored["tta"] == tta,
+            "choice of --tta": stored["tta"] == tta or is_equivariant(configs[0]),
         }
     for what, is_same in same.items():
         if not is_same:

@@ -162,7 +162,7 @@ POLYPS = [
         ),
     )
 ]
-ALARM = "an alarm is a region called polyp that is as sure as the level, see above"
+ALARM = "an alarm is a region called polyp that is as sure as the level stored with the network"
 PICTURES = [
     Metric(
         "alarm_sensitivity",
