@@ -256,6 +256,12 @@ def test_a_polyps_numbers_are_those_by_hand():
     assert found.mask.sum() == 20
     assert not found.sure.any()
     assert find_polyps(probability, (20, 30), 0.8, 0).rows == [[0, 0, 0.75, *[""] * 9]]
+    large = np.zeros((100, 100, 1), np.float32)
+    large[10:20, 10:20], large[50, 50:53] = 0.9, 0.9  # the second is too small to count
+    found = find_polyps(large, (100, 100), 0.5, 0)
+    assert (found.alarms, found.mask.sum(), found.sure.sum()) == (1, 103, 100)
+    large[10:20, 10:20] = 0
+    assert not find_polyps(large, (100, 100), 0.5, 0).sure.any()
 
 
 def test_what_is_less_sure_than_the_level_is_no_alarm_and_stays_in_the_mask():

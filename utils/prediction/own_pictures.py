@@ -48,7 +48,7 @@ class Found(NamedTuple):
     """What is found in a picture, at its own size.
 
     rows: of COLUMNS; alarms: how many of the polyps are alarms. mask, sure: (height, width) bool,
-    the latter without the polyps that are no alarms. probability: (height, width) float32, 0 to 1.
+    the latter of the alarms alone. probability: (height, width) float32, 0 to 1.
     """
 
     rows: list
@@ -220,16 +220,17 @@ def find_polyps(probability, shape, threshold, level):
     probability = enlarge(probability, shape)
     mask = probability >= threshold
     labels, areas, _ = label_regions(mask)
+    sure = np.zeros_like(mask)
     if not len(areas):
         surest = round(picture_sureness(probability), 4)
         row = [0, 0, surest, *[""] * (len(COLUMNS) - 3)]
-        return Found([row], 0, mask, mask, probability)
+        return Found([row], 0, mask, sure, probability)
     sureness = region_sureness(probability, labels, len(areas))
-    alarms, sure, rows = sureness >= level, mask, []
+    alarms, rows = sureness >= level, []
     for number, (area, surest, alarm) in enumerate(zip(areas, sureness, alarms, strict=True), 1):
         region = cv2.inRange(labels, number, number)
         mean, box = cv2.mean(probability, region)[0], cv2.boundingRect(region)
-        sure = sure if alarm else sure & (region == 0)
+        sure = sure | (region > 0) if alarm else sure
         row = [len(areas), int(alarms.sum()), round(surest, 4), number, int(alarm), int(area)]
         rows.append([*row, round(100 * float(area) / mask.size, 3), round(mean, 4), *box])
     return Found(rows, int(alarms.sum()), mask, sure, probability)
