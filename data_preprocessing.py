@@ -199,8 +199,9 @@ def known_splits(source, splits_file):
     if not splits_file:
         alone = np.where(groups == UNKNOWN, UNKNOWN - np.arange(len(names)), groups)
         return Splits(names, alone, None, None, []), groups
-    named = len(read_splits(splits_file).names)
-    named = named if named == len(names) else len(names) - source.normals
+    named = len(names)
+    if source.normals and len(read_splits(splits_file).names) != named:
+        named -= source.normals
     given = read_splits(splits_file, names[:named])
     return given, np.append(np.zeros(named, int), groups[named:])
 
@@ -264,7 +265,7 @@ def prepare(source, data_dir, splits_file=None, fold=None):
 def write_arrays(source, folder, features, described):
     """Decode and reduce all pairs, and write images.npy and masks.npy pair by pair.
 
-    features: a list to which those of some pictures are added, for `group_scenes`; described: (n,)
+    features: a list to which those of some pictures are added, for `fill_scenes`; described: (n,)
     bool, of which. Returns the pictures' original sizes, (n, 2) int of height and width, the
     polyp's part of each mask and of its border, (n,) float each, 0 to 1.
     """

@@ -34,18 +34,21 @@ def split_by_fold(groups, polyp_fractions, folds, test_fold, validation_parts, s
     Raises InputError if the rest are fewer than two scenes with a polyp.
     """
     groups, shown = np.asarray(groups), np.asarray(polyp_fractions) > 0
-    split = np.full(len(groups), "train", object)
-    split[folds == test_fold] = "test"
-    rest = np.flatnonzero(folds != test_fold)
-    scenes = len(np.unique(groups[rest[shown[rest]]]))
+    scenes = len(np.unique(groups[shown & (folds != test_fold)]))
     if scenes < 2:
         raise InputError(
             f"fold {test_fold} as the test split leaves too few scenes with a polyp, {scenes}, to"
             " train and to validate; at least 2 are needed"
         )
-    sizes = size_classes(polyp_fractions)[rest]
-    parts = deal(groups[rest], sizes, min(validation_parts, scenes), seed)
-    split[rest[parts == 0]] = "validation"
+    parts = min(validation_parts, scenes)
+    return split_rest(groups, size_classes(polyp_fractions), folds, test_fold, parts, seed)
+
+
+def split_rest(groups, classes, folds, test_fold, parts, seed):
+    """Return what `split_by_fold` does, by the pictures' classes as `deal` takes them."""
+    split = np.where(folds == test_fold, "test", "train").astype(object)
+    rest = np.flatnonzero(folds != test_fold)
+    split[rest[deal(groups[rest], classes[rest], parts, seed) == 0]] = "validation"
     return split
 
 
@@ -55,14 +58,9 @@ def deal_normals(groups, fold_count, test_fold, validation_parts, seed):
     As `fold_scenes` and `split_by_fold`, but too few scenes are no mistake: the test split, or the
     validation split, is without them then. groups: (n,) int.
     """
-    groups = np.asarray(groups)
-    folds = deal(groups, np.zeros(len(groups), int), fold_count, seed)
-    split = np.full(len(groups), "train", object)
-    split[folds == test_fold] = "test"
-    rest = np.flatnonzero(folds != test_fold)
-    parts = deal(groups[rest], np.zeros(len(rest), int), validation_parts, seed)
-    split[rest[parts == 0]] = "validation"
-    return split, folds
+    classes = np.zeros(len(groups), int)
+    folds = deal(groups, classes, fold_count, seed)
+    return split_rest(groups, classes, folds, test_fold, validation_parts, seed), folds
 
 
 def size_classes(polyp_fractions):

@@ -220,19 +220,17 @@ def find_polyps(probability, shape, threshold, level):
     probability = enlarge(probability, shape)
     mask = probability >= threshold
     labels, areas, _ = label_regions(mask)
-    sure = np.zeros_like(mask)
-    if not len(areas):
-        surest = round(picture_sureness(probability), 4)
-        row = [0, 0, surest, *[""] * (len(COLUMNS) - 3)]
-        return Found([row], 0, mask, sure, probability)
     sureness = region_sureness(probability, labels, len(areas))
     alarms, rows = sureness >= level, []
+    sure = np.append(False, alarms)[labels]
     for number, (area, surest, alarm) in enumerate(zip(areas, sureness, alarms, strict=True), 1):
         region = cv2.inRange(labels, number, number)
         mean, box = cv2.mean(probability, region)[0], cv2.boundingRect(region)
-        sure = sure | (region > 0) if alarm else sure
         row = [len(areas), int(alarms.sum()), round(surest, 4), number, int(alarm), int(area)]
         rows.append([*row, round(100 * float(area) / mask.size, 3), round(mean, 4), *box])
+    if not rows:
+        surest = round(picture_sureness(probability), 4)
+        rows.append([0, 0, surest, *[""] * (len(COLUMNS) - 3)])
     return Found(rows, int(alarms.sum()), mask, sure, probability)
 
 

@@ -168,7 +168,8 @@ def save_froc(path, scored, groups, subject):
 
     scored: a Scored; groups: (n,) int, the images' scenes; subject: which images, for the title.
     """
-    table = {name: scored.picture_table()[name] for name in ("found_at", "false_at", "polyps")}
+    counted = scored.picture_table()
+    table = {name: counted[name] for name in ("found_at", "false_at", "polyps")}
 
     def curve(groups=None):
         sums = sums_of(table, groups)

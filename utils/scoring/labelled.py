@@ -1,6 +1,7 @@
 """Labelled pictures to score, batch by batch: of prepared splits, or of any source of pairs."""
 
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -167,6 +168,11 @@ class PreparedPictures:
         """Return the split of each picture, n str."""
         return [self.split_of[name] for name in self.names]
 
+    @cached_property
+    def prints(self):
+        """Return the fingerprints of the pictures, (n, 32) uint8."""
+        return fingerprints(self.pairs_of_split.images)
+
     def data_set(self):
         """Return what stays the same whichever fold of a data set is the test split."""
         return self.source, self.size, self.group_of, self.polyp_fraction
@@ -185,7 +191,6 @@ class PreparedPictures:
         configs: the networks' config.json by their folders.
         """
         lines = []
-        prints = fingerprints(self.pairs_of_split.images)
         for folder, config in configs.items():
             own = self.is_trained_on_by(config)
             if own and self.split in ("train", "all"):
@@ -198,7 +203,7 @@ class PreparedPictures:
                     f"the epoch of {folder} was chosen on these images: new ones score a little"
                     " lower."
                 )
-            elif (seen := seen_by(folder, prints)) is not None:
+            elif (seen := seen_by(folder, self.prints)) is not None:
                 lines += seen
             elif not own:
                 lines.append(
@@ -314,18 +319,17 @@ class SourcePictures:
 
     def batches(self, size, count):
         """Yield all pictures as Batches of at most `count`, and of about MASK_PIXELS pixels."""
-
-        def work(name):
-            picture, mask = self.pairs_of_source.decode(name)
-            found = sift_features(picture) if name in unknown else None
-            return *reduce_pair(picture, mask, size), found, mask
-
         source = self.pairs_of_source
         unknown = {source.names[row] for row in np.flatnonzero(source.groups == UNKNOWN)}
 
+        def work(name):
+            picture, mask = source.decode(name)
+            found = sift_features(picture) if name in unknown else None
+            return *reduce_pair(picture, mask, size), found, mask
+
         self.features = FeatureFile(tempfile.TemporaryFile())  # noqa: SIM115, as long as this
         self.prints, self.fractions, self.borders = [], [], []
-        for read in read_pairs(self.pairs_of_source, self.names, work, count):
+        for read in read_pairs(source, self.names, work, count):
             images, masks, features, own_masks = zip(*read, strict=True)
             for described in filter(None, features):
                 self.features.append(described)

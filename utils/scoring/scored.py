@@ -34,9 +34,8 @@ class Scored:
 
     counts, and own_counts at the pictures' own size, where that is known: n of `confusion_counts`;
     regions: n of `compare_regions`; surest: n of `picture_sureness`; borders: n of
-    `border_scores`. curve: as from
-    `curve_histogram`. plain, divided: Probabilities as they are, and divided; the latter are empty
-    without a temperature. packed: n of `pack_predictions`.
+    `border_scores`. curve: as from `curve_histogram`. plain, divided: Probabilities as they are,
+    and divided; the latter are empty without a temperature. packed: n of `pack_predictions`.
     """
 
     def __init__(self, threshold, temperature=None, scaled=False, level=0.0):
@@ -77,8 +76,7 @@ class Scored:
     def picture_table(self):
         """Return what is summed of whole pictures, see alarms.py."""
         dice = image_scores(self.counts)["dice"]
-        counts = np.array(self.counts)
-        return picture_table(counts, self.regions, self.surest, dice, self.level)
+        return picture_table(np.array(self.counts), self.regions, self.surest, dice, self.level)
 
     def count_own(self, pair):
         """Return the counts of a mask at its own size, and of the probabilities enlarged to it."""
