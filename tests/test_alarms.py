@@ -74,13 +74,14 @@ def values(table):
 def test_scores_of_pictures_by_hand():
     scores = values(make_table())
     assert scores["alarm_sensitivity"] == 1
-    assert scores["alarm_specificity"] == 0.5
+    assert scores["alarm_without_polyp"] == scores["marked_without_polyp"] == 0.5
     assert scores["needless_alarms"] == 1
     assert scores["area_under_roc"] == 1  # 0.99 and 0.9 against 0.8 and 0.1
     assert scores["shown_dice"] == pytest.approx(5 / 6)
     scores = values(make_table(level=0.95))
     assert scores["alarm_sensitivity"] == 0.5
-    assert scores["alarm_specificity"] == 1
+    assert scores["alarm_without_polyp"] == 0
+    assert scores["marked_without_polyp"] == 0.5
     assert scores["needless_alarms"] == 0
 
 
@@ -100,7 +101,7 @@ def test_the_froc_by_hand():
 def test_without_pictures_of_a_kind_its_scores_are_left_out():
     table = {name: column[2:] for name, column in make_table().items()}
     scores = measure("pictures", [table], np.arange(2))
-    assert set(scores) == {"alarm_specificity", "needless_alarms"}
+    assert set(scores) == {"alarm_without_polyp", "marked_without_polyp", "needless_alarms"}
     table = {name: column[:2] for name, column in make_table().items()}
     scores = measure("pictures", [table], np.arange(2))
     assert set(scores) == {"alarm_sensitivity", "froc", "shown_dice"}
@@ -109,7 +110,7 @@ def test_without_pictures_of_a_kind_its_scores_are_left_out():
 def test_intervals_draw_whole_scenes():
     table = {name: np.repeat(column, 5, axis=0) for name, column in make_table().items()}
     pictures, scenes = (
-        measure("pictures", [table], groups)["alarm_specificity"].samples
+        measure("pictures", [table], groups)["alarm_without_polyp"].samples
         for groups in (np.arange(20), np.arange(20) // 5)
     )
     assert np.nanstd(scenes) > 1.5 * np.nanstd(pictures)

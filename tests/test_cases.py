@@ -103,7 +103,7 @@ def test_the_worst_are_shown_in_order_with_their_own_properties(monkeypatch):
     drawn = DrawnPictures(images, masks)
     cases.save_worst("a.png", drawn, pack_predictions(masks > 0), dice, properties, 0.5)
     _, pictures, _, titles, lines, title = shown
-    assert [text.split("\n")[0] for text in titles] == ["1 of 6: n3", "2 of 6: n1", "3 of 6: n5"]
+    assert [text.split("\n")[0] for text in titles] == ["6/6: n3", "5/6: n1", "4/6: n5"]
     assert "Dice 0.200, size 1.0" in titles[1]
     np.testing.assert_array_equal(pictures, images[[3, 1, 5]])
     assert len(lines) == 1 + len(PROPERTIES)

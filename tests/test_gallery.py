@@ -61,7 +61,7 @@ def make_gallery(compared=False):
     }
     metric = {"value": 0.5, "interval": (0.25, 0.75), "definition": "harmonic < mean"}
     others = {
-        "polyps": {"false_alarms_iou": metric | {"count": 4}},
+        "polyps": {"false_regions_iou": metric | {"count": 4}},
         "polyps_by_size": [],
         "borders": {"boundary_f1": metric},
         "probabilities": {"calibration_error": metric},
@@ -86,7 +86,7 @@ def make_gallery(compared=False):
             "metrics": {"f1": metric},
             "difference": {
                 "metrics": {"f1": metric},
-                "polyps": {"false_alarms_iou": metric},
+                "polyps": {"false_regions_iou": metric},
                 "borders": {"boundary_f1": metric},
                 "probabilities": {"calibration_error": metric},
             },
@@ -121,7 +121,7 @@ def test_the_page_shows_every_picture_the_worst_first(capsys):
     assert sorted(f"gallery/{file.name}" for file in Path("results/gallery").iterdir()) == sorted(
         map(card_name, range(4))
     )
-    assert {"F1", "boundary F1", "false alarms, by an IoU of 0.5 or more"} <= set(page.texts)
+    assert {"F1", "boundary F1", "false regions, by an IoU of 0.5 or more"} <= set(page.texts)
     assert "Beware" not in capsys.readouterr().out
 
 

@@ -155,10 +155,16 @@ def test_the_scripts_take_them(films, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "Scores of 30 images of 10 scenes" in done.stdout
-    assert "specificity per picture" in done.stdout
+    assert "without a polyp: an alarm" in done.stdout
+    assert "without a polyp: anything marked" in done.stdout
     assert "F1" not in done.stdout
     report = json.loads((tmp_path / "results/metrics.json").read_text())
     assert report["images_with_polyp"] == 0
-    assert 0 <= report["pictures"]["alarm_specificity"]["value"] <= 1
+    alarm, marked = (
+        report["pictures"][f"{name}_without_polyp"]["value"] for name in ("alarm", "marked")
+    )
+    assert 0 <= alarm <= marked <= 1
+    assert not {"metrics", "metrics_at_own_size", "borders"} & set(report)
     assert "alarm_sensitivity" not in report["pictures"]
-    assert (tmp_path / "results/froc.png").is_file()
+    figures = {path.name for path in (tmp_path / "results").glob("*.png")}
+    assert figures == {"predictions.png", "worst.png"}

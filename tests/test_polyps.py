@@ -128,10 +128,10 @@ def test_metrics_by_hand(compared):
     assert values == {
         "polyp_sensitivity_iou": (pytest.approx(1 / 3), 3),
         "region_precision_iou": (pytest.approx(1 / 3), 3),
-        "false_alarms_iou": (pytest.approx(2 / 3), 3),
+        "false_regions_iou": (pytest.approx(2 / 3), 3),
         "polyp_sensitivity_overlap": (pytest.approx(2 / 3), 3),
         "region_precision_overlap": (pytest.approx(2 / 3), 3),
-        "false_alarms_overlap": (pytest.approx(1 / 3), 3),
+        "false_regions_overlap": (pytest.approx(1 / 3), 3),
     }
     for metric in metrics.values():
         low, high = describe(metric)["interval"]
@@ -140,7 +140,7 @@ def test_metrics_by_hand(compared):
     assert "regions below 0.05 % of the image do not count" in FAMILIES["polyps"].note
     # One of the three pictures has no polyp
     assert metrics["polyp_sensitivity_iou"].extremes == share_extremes(2)
-    assert metrics["false_alarms_iou"].extremes == rate_extremes(3)
+    assert metrics["false_regions_iou"].extremes == rate_extremes(3)
 
 
 def test_intervals_draw_whole_scenes(compared):
@@ -153,8 +153,8 @@ def test_a_score_with_nothing_to_count_is_left_out():
     nothing = [polyps.compare_regions(draw(), draw(), draw())] * 2
     metrics = polyp_metrics(nothing, np.arange(2))
     assert {name: metric.value for name, metric in metrics.items()} == {
-        "false_alarms_iou": 0,
-        "false_alarms_overlap": 0,
+        "false_regions_iou": 0,
+        "false_regions_overlap": 0,
     }
 
 

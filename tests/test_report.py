@@ -153,7 +153,7 @@ def test_two_predictions_stand_side_by_side_at_both_sizes(tmp_path):
     shown = [("metrics", "f1"), ("metrics_at_own_size", "f1")]
     all_shown = [
         *shown,
-        ("polyps", "false_alarms_iou"),
+        ("polyps", "false_regions_iou"),
         ("borders", "hausdorff_95_median"),
         ("probabilities", "calibration_error"),
     ]
@@ -190,7 +190,7 @@ def test_the_table_of_images_has_all_columns_and_the_most_different(tmp_path):
     table = report.per_image_table(Pictures.names, np.arange(6), scored, properties)
     kinds = ["dice", "iou", "precision", "recall"]
     own = [*kinds, *(f"own_{kind}" for kind in kinds)]
-    own += ["sureness", "alarms", "polyps_found", "false_alarms", "hausdorff_95", "boundary_f1"]
+    own += ["sureness", "alarms", "polyps_found", "false_regions", "hausdorff_95", "boundary_f1"]
     shown = ["polyp_fraction", "polyps", "distance", "edge", "brightness", "sharpness"]
     compared = [f"compared_{name}" for name in own]
     assert list(table) == ["name", "scene", *own, *shown, *compared, "dice_difference"]

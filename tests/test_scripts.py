@@ -175,7 +175,7 @@ def test_evaluation_scores_the_test_split(demo, trained, tmp_path):
     rows = read_rows(tmp_path / "per_image.csv")
     assert list(rows[0]) == [
         *("name", "scene", "dice", "iou", "precision", "recall", "sureness", "alarms"),
-        *("polyps_found", "false_alarms"),
+        *("polyps_found", "false_regions"),
         *("hausdorff_95", "boundary_f1", "polyp_fraction", "polyps", "distance", "edge"),
         *("brightness", "sharpness"),
     ]

@@ -132,9 +132,3 @@ def save_figure(path, title, x_label, y_label, draw):
     axes.grid(alpha=0.3)
     with write_beside(path) as beside:
         figure.savefig(beside, dpi=100)
-
-
-def write_instead(axes, text):
-    """Write, on axes that have nothing to show, why."""
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
-    axes.set(xticks=[], yticks=[])

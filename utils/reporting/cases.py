@@ -63,8 +63,8 @@ def save_worst(path, pictures, predictions, dice, properties, threshold):
     """
     rows, total = worst_rows(dice), len(dice)
     titles = [
-        describe_image(f"{n} of {total:,}: {pictures.names[row]}", dice[row], properties[row])
-        for n, row in enumerate(rows, 1)
+        describe_image(f"{rank:,}/{total:,}: {pictures.names[row]}", dice[row], properties[row])
+        for rank, row in zip(range(total, 0, -1), rows, strict=False)
     ]
     lines = describe_comparison(compare_worst(properties, rows), len(rows), total)
     title = f"The worst by Dice, threshold {threshold}. Outlines: {OUTLINES}"
@@ -107,7 +107,7 @@ def worst_rows(dice):
     dice: (n,) float. Of fewer than twice as many pictures it is the worse half, rounded up.
     """
     count = min(WORST, (len(dice) + 1) // 2)
-    return np.argsort(dice, kind="stable")[:count]
+    return np.argsort(-dice, kind="stable")[::-1][:count]  # as predictions.png ranks them
 
 
 def compare_worst(properties, rows):

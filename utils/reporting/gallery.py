@@ -12,7 +12,7 @@ from utils.command import parallel
 from utils.data.pictures import DECODERS
 from utils.drawing import FIRST, IMAGES, MASK, OUTLINES, PREDICTION, encode_jpeg
 from utils.reporting.cases import outlined_rows
-from utils.reporting.plots import FIGURES
+from utils.reporting.plots import FIGURES, figures_of
 from utils.reporting.tables import about, all_tables, first_tables
 from utils.scoring.polyps import SIZE_ENDS
 
@@ -77,7 +77,7 @@ def page(folder, report, pictures, table, shapes):
         first_tables="\n".join(map(html_table, first_tables(report))),
         all_tables="\n".join(map(folded, all_tables(report))),
         intervals=escape(report["intervals"]),
-        figures="\n".join(figure(folder / name, FIGURES[name]) for name in FIGURES),
+        figures="\n".join(figure(folder / name, text) for name, text in figures_of(report).items()),
         filters="\n".join(select(*choice) for choice in choices),
         cards="\n".join(cards),
         whose=", of A" if "compared" in report else "",

@@ -4,12 +4,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from utils.drawing import FIRST, IMAGES, MEANS, SECOND, printable, save_figure, write_instead
+from utils.drawing import FIRST, IMAGES, MEANS, SECOND, printable, save_figure
 from utils.files import write_beside
 from utils.reporting.cases import save_predictions, save_worst
 from utils.scoring.alarms import LEVELS, froc
 from utils.scoring.calibration import expected_calibration_error, reliability
-from utils.scoring.measure import sums_of
+from utils.scoring.measure import set_scores, sums_of
 from utils.scoring.pixels import image_scores, polyp_fractions, precision_recall
 from utils.scoring.polyps import RULES
 from utils.scoring.properties import PROPERTIES, dice_by_property
@@ -26,29 +26,38 @@ FIGURES = {
     "failures.png": "Dice of images by what they show",
     "worst.png": "The worst images, and what they have in common",
 }
+OF_ANY = ("predictions.png", "worst.png")  # those of images without any polyp too
+
+
+def figures_of(report):
+    """Return those of the FIGURES that can show what is scored; report: as from `make_report`."""
+    shown = FIGURES if report["images_with_polyp"] else OF_ANY
+    return {name: FIGURES[name] for name in shown}
 
 
 def save_figures(results, pictures, scored, properties, groups, report):
-    """Save the FIGURES of one prediction of labelled pictures.
+    """Save the figures of one prediction of labelled pictures.
 
     scored: the Scored of it; properties, groups: of the pictures; report: as from `make_report`.
     """
     dice, fractions = image_scores(scored.counts)["dice"], polyp_fractions(scored.counts)
     title, threshold, packed = pictures.title, scored.threshold, scored.packed
-    point = *(report["metrics"][name]["value"] for name in ("precision", "recall")), threshold
+    point = *map(set_scores(scored.counts).get, ("precision", "recall")), threshold
     probabilities = sum(scored.plain.histograms), sum(scored.divided.histograms), scored.temperature
     parts = dice_by_property(properties, dice, groups)
-    for name, save, *shown in (
-        ("predictions.png", save_predictions, pictures, packed, dice, threshold),
-        ("precision_recall.png", save_precision_recall, scored.curve, *point, title),
-        ("dice_histogram.png", save_dice_histogram, dice, threshold, title),
-        ("dice_by_size.png", save_dice_by_size, dice, fractions, threshold, title),
-        ("sensitivity_by_size.png", save_sensitivity_by_size, report["polyps_by_size"], title),
-        ("froc.png", save_froc, scored, groups, title),
-        ("reliability.png", save_reliability, *probabilities, title),
-        ("failures.png", save_failures, parts, threshold, title),
-        ("worst.png", save_worst, pictures, packed, dice, properties, threshold),
-    ):
+    drawn = {
+        "predictions.png": (save_predictions, pictures, packed, dice, threshold),
+        "precision_recall.png": (save_precision_recall, scored.curve, *point, title),
+        "dice_histogram.png": (save_dice_histogram, dice, threshold, title),
+        "dice_by_size.png": (save_dice_by_size, dice, fractions, threshold, title),
+        "sensitivity_by_size.png": (save_sensitivity_by_size, report["polyps_by_size"], title),
+        "froc.png": (save_froc, scored, groups, title),
+        "reliability.png": (save_reliability, *probabilities, title),
+        "failures.png": (save_failures, parts, threshold, title),
+        "worst.png": (save_worst, pictures, packed, dice, properties, threshold),
+    }
+    for name in figures_of(report):
+        save, *shown = drawn[name]
         with results.write(name) as beside:
             save(beside, *shown)
 
@@ -63,15 +72,12 @@ def save_precision_recall(path, histogram, precision, recall, threshold, subject
     precisions, recalls = precision_recall(histogram)
 
     def draw(axes):
-        if not histogram[1].any():
-            write_instead(axes, "no image has a polyp")
-        else:
-            called = recalls > 0
-            label = "thresholds from 1 (left) down to 0"
-            axes.plot(recalls[called], precisions[called], color=FIRST, label=label)
-            text = f"threshold {threshold}: precision {precision:.3f}, recall {recall:.3f}"
-            axes.plot(recall, precision, "o", color=SECOND, label=text)
-            axes.legend(loc="lower left")
+        called = recalls > 0
+        label = "thresholds from 1 (left) down to 0"
+        axes.plot(recalls[called], precisions[called], color=FIRST, label=label)
+        text = f"threshold {threshold}: precision {precision:.3f}, recall {recall:.3f}"
+        axes.plot(recall, precision, "o", color=SECOND, label=text)
+        axes.legend(loc="lower left")
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
 
     title = f"Precision and recall over all thresholds\n{subject}"
@@ -108,9 +114,6 @@ def save_dice_by_size(path, dice, fractions, threshold, subject):
     sizes = 100 * fractions[order]
 
     def draw(axes):
-        if not len(order):
-            write_instead(axes, "no image has a polyp")
-            return
         axes.plot(sizes, dice[order], "o", color=IMAGES, markersize=4, alpha=0.7, clip_on=False)
         if len(order) >= 10:
             for number, part in enumerate(np.array_split(np.arange(len(order)), 5)):
@@ -140,9 +143,6 @@ def save_sensitivity_by_size(path, rows, subject):
     rows = [row for row in rows if row["count"]]
 
     def draw(axes):
-        if not rows:
-            write_instead(axes, "no image has a polyp")
-            return
         places = np.arange(len(rows))
         looks = ((FIRST, "o", -0.08), (SECOND, "s", 0.08))
         for rule, (colour, marker, aside) in zip(RULES, looks, strict=True):
@@ -176,9 +176,6 @@ def save_froc(path, scored, groups, subject):
         return froc(*(sums[name] for name in (*table, "images")))
 
     def draw(axes):
-        if not table["polyps"].any():
-            write_instead(axes, "no image has a polyp")
-            return
         rates, shares = curve()
         grid = np.linspace(0, max(rates[-1], 0.01), 100)
         drawn = [np.interp(grid, *each) for each in zip(*curve(groups), strict=True)]
@@ -189,7 +186,7 @@ def save_froc(path, scored, groups, subject):
         here = np.argmin(np.abs(LEVELS[::-1] - level))
         text = f"{shares[here]:.0%} found, {rates[here]:.2f} false alarms a picture"
         axes.plot(rates[here], shares[here], "o", color=SECOND, label=text)
-        axes.set(xlim=(0, None), ylim=(0, 1.02))
+        axes.set(xlim=(0, max(1.05 * rates[-1], 0.1)), ylim=(0, 1.02))
         axes.legend(loc="lower right")
 
     title = f"Polyps found and false alarms over all levels\n{subject}"
@@ -236,9 +233,6 @@ def save_failures(path, parts, threshold, subject):
     panels = figure.subplots(2, 3)
     for axes, (name, these) in zip(panels.flat, parts.items(), strict=True):
         axes.set(title=name, xlabel=PROPERTIES[name].label)
-        if not these:
-            write_instead(axes, "no image has a polyp")
-            continue
         means = np.array([part.mean for part in these])
         lengths = np.abs(np.array([part.interval for part in these]).T - means)
         places = np.arange(len(these))

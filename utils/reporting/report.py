@@ -133,8 +133,8 @@ def per_image_table(names, groups, scored, properties):
 def score_columns(prediction):
     """Return the columns of per_image.csv of one prediction, a Scored: str to (n,) numbers.
 
-    Scores at the pictures' own size have "own_" before their names. Polyps are found, and alarms
-    false, by the first of RULES.
+    Scores at the pictures' own size have "own_" before their names. Polyps are found, and
+    regions false, by the first of RULES.
     """
     table = image_scores(prediction.counts)
     if prediction.own_counts:
@@ -143,7 +143,7 @@ def score_columns(prediction):
     rule, counts = next(iter(RULES)), count_polyps(prediction.regions)
     table |= {"sureness": np.array(prediction.surest)}
     table["alarms"] = count_alarms(prediction.regions, prediction.level)
-    table |= {"polyps_found": counts[f"found_{rule}"], "false_alarms": counts[f"false_{rule}"]}
+    table |= {"polyps_found": counts[f"found_{rule}"], "false_regions": counts[f"false_{rule}"]}
     table["hausdorff_95"], table["boundary_f1"] = np.transpose(prediction.borders)
     return table
 

@@ -38,10 +38,8 @@ def predictions_of(report):
 
 def first_tables(report):
     """Return the Tables of what everybody asks for, where there are polyps and where not."""
-    tables, shown = [], report["images_with_polyp"]
-    if shown:
-        tables += [score_table(report, key, family, FIRST) for key, family in SECTIONS[:2]]
-    if shown < report["images"]:
+    tables = [score_table(report, key, family, FIRST) for key, family in SECTIONS[:2]]
+    if report["images_with_polyp"] < report["images"]:
         tables.append(score_table(report, "pictures", "pictures", FIRST_OF_PICTURES))
     return [table for table in tables if table.rows] + fold_tables(report, FIRST)
 
@@ -106,7 +104,9 @@ def fold_tables(report, names):
 
 
 def size_tables(report):
-    """Return a Table of each prediction's polyps found, by their size."""
+    """Return a Table of each prediction's polyps found, by their size, if there are any."""
+    if not report["images_with_polyp"]:
+        return []
     tables, heads = [], ["size", "polyps", *(f"found by {text}" for text in RULES.values())]
     for letter, prediction in predictions_of(report).items():
         rows = [

@@ -14,7 +14,7 @@ from utils.scoring.intervals import (
     bootstrap_sums,
     drawn_images,
 )
-from utils.scoring.pixels import image_scores
+from utils.scoring.pixels import image_scores, polyp_fractions
 from utils.scoring.polyps import count_polyps
 from utils.scoring.registry import family_metrics
 
@@ -35,17 +35,21 @@ def pixel_table(counts):
 def tables_of(scored):
     """Yield each key of metrics.json with its family, and the tables of what is summed for it.
 
-    scored: a Scored of n images. A table is a dict of arrays by their names, (n, ...), which are
-    summed together. The last of what is yielded are numbers that are known without a sum.
+    scored: a Scored of n images; without any polyp, overlaps and borders say nothing, and are left
+    out. A table is a dict of arrays by their names, (n, ...), which are summed together. The last
+    of what is yielded are numbers that are known without a sum.
     """
-    yield "metrics", "pixels", [pixel_table(scored.counts)], {}
-    if scored.own_counts:
+    shown = polyp_fractions(scored.counts).any()
+    if shown:
+        yield "metrics", "pixels", [pixel_table(scored.counts)], {}
+    if shown and scored.own_counts:
         yield "metrics_at_own_size", "pixels", [pixel_table(scored.own_counts)], {}
     yield "polyps", "polyps", [count_polyps(scored.regions)], {}
     yield "pictures", "pictures", [scored.picture_table()], {}
-    borders = np.asarray(scored.borders, float)
-    names = "hausdorff_95", "boundary_f1"
-    yield "borders", "borders", [dict(zip(names, borders.T, strict=True))], {}
+    if shown:
+        borders = np.asarray(scored.borders, float)
+        names = "hausdorff_95", "boundary_f1"
+        yield "borders", "borders", [dict(zip(names, borders.T, strict=True))], {}
     yield "probabilities", "probabilities", probability_tables(scored.plain), {}
     if scored.temperature is not None:
         known = {"temperature": scored.temperature}

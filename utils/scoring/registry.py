@@ -153,8 +153,8 @@ POLYPS = [
             "regions",
         ),
         Metric(
-            f"false_alarms_{rule}",
-            f"false alarms, by {words}",
+            f"false_regions_{rule}",
+            f"false regions, by {words}",
             f"regions called polyp that match none, per image, by {words}",
             polyp_share(f"false_{rule}", "images"),
             "rate",
@@ -166,17 +166,27 @@ ALARM = "an alarm is a region called polyp that is as sure as the level stored w
 PICTURES = [
     Metric(
         "alarm_sensitivity",
-        "sensitivity per picture",
-        f"share of the pictures with a polyp in which there is an alarm: {ALARM}",
+        "with a polyp: an alarm",
+        f"share of the pictures with a polyp in which there is an alarm, the sensitivity per"
+        f" picture: {ALARM}",
         polyp_share("alarmed", "shown"),
         "share",
         "shown",
     ),
     Metric(
-        "alarm_specificity",
-        "specificity per picture",
-        f"share of the pictures without a polyp in which there is no alarm: {ALARM}",
-        polyp_share("silent", "absent"),
+        "alarm_without_polyp",
+        "without a polyp: an alarm",
+        "share of the pictures without a polyp in which there is an alarm, 1 - the specificity per"
+        f" picture: {ALARM}",
+        polyp_share("disturbed", "absent"),
+        "share",
+        "absent",
+    ),
+    Metric(
+        "marked_without_polyp",
+        "without a polyp: anything marked",
+        "share of the pictures without a polyp in which a region is called polyp",
+        polyp_share("marked", "absent"),
         "share",
         "absent",
     ),
@@ -332,7 +342,10 @@ DEFINITIONS = {metric.name: metric.definition for metric in METRICS}
 # What everybody asks for, and is shown first
 FIRST = ("mean_iou", "precision", "recall", "f1", "image_dice")
 # And where some pictures show no polyp
-FIRST_OF_PICTURES = ("alarm_sensitivity", "alarm_specificity", "area_under_roc")
+FIRST_OF_PICTURES = (
+    *("alarm_sensitivity", "alarm_without_polyp", "marked_without_polyp"),
+    "area_under_roc",
+)
 
 # The kinds of intervals
 KINDS = {
