@@ -43,8 +43,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from utils.command import (
     InputError,
     check_constants,
@@ -80,7 +78,7 @@ from utils.prediction.networks import (
     is_equivariant,
     load_unet,
     read_networks,
-    store_threshold,
+    store_choices,
     stored_choices,
 )
 from utils.prediction.own_pictures import (
@@ -94,6 +92,7 @@ from utils.prediction.predictors import (
     average_networks,
     average_views,
     describe_prediction,
+    level_text,
     make_predictor,
     scale_predictor,
     scale_probabilities,
@@ -103,9 +102,9 @@ from utils.reporting.plots import save_figures
 from utils.reporting.report import make_report, per_image_table, save_report
 from utils.reporting.tables import most_different, terminal_lines, threshold_lines
 from utils.results import Results
-from utils.scoring.calibration import fit_temperature
+from utils.scoring.choices import choose, score_thresholds
 from utils.scoring.labelled import FoldPictures, PreparedPictures, SourcePictures
-from utils.scoring.scored import Scored, score_pictures, score_thresholds
+from utils.scoring.scored import Scored, score_pictures
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
@@ -318,26 +317,27 @@ def choose_threshold(arguments):
             )
         (prediction,) = load_predictions([networks], pictures, arguments.tta)
         (predict,), size = prediction.predictors, prediction.size
-        how = THRESHOLDS, BATCH_SIZE
-        rows, curve, with_polyp, without = score_thresholds(predict, pictures, size, *how)
-        if not len(with_polyp):
+        scored = score_thresholds(predict, pictures, size, THRESHOLDS, BATCH_SIZE)
+        if not len(scored.with_polyp):
             raise InputError(f"{pictures.title}: none shows a polyp; add pictures that do")
-        level = float(np.quantile(with_polyp, 1 - REACHED, method="lower"))
-        temperature, images = fit_temperature(curve), len(pictures.names)
+        choices, images = choose(scored, REACHED), len(pictures.names)
         pictures.check_unchanged()
         chosen_on = f"{images:,} images, {pictures.title}"
-        best = store_threshold(networks, arguments.tta, chosen_on, rows, temperature, level)
-    reached = f"{(with_polyp >= level).mean():.0%} of the pictures with a polyp reach it"
-    reached += f", {(without >= level).mean():.1%} of those without" if len(without) else ""
+        store_choices(networks, arguments.tta, chosen_on, choices, scored.rows)
+    threshold, temperature, level = choices.values()
+    reached = f"{(scored.with_polyp >= level).mean():.0%} of the pictures with a polyp"
+    if len(scored.without):
+        reached += f" and {(scored.without >= level).mean():.1%} of those without"
     print(
         f"Network: {networks.names[0]}",
         f"{pictures.title}: {images:,} images, pixels pooled but for Dice per image;"
         f" in {prediction.precision}",
-        *threshold_lines(rows),
-        f"{folder / THRESHOLDS_FILE}: threshold {best['threshold']:g}, the best by Dice per"
-        f" image, and temperature {temperature:.3g}, that of the smallest cross-entropy;"
-        ' "validation" for THRESHOLD or TEMPERATURE in evaluation.py takes them',
-        f"  level {level:.7g}: {reached}; from now on a region that is less sure is no alarm",
+        *threshold_lines(scored.rows),
+        f"{folder / THRESHOLDS_FILE}: the level of alarms, {level_text(level)}, which {reached}"
+        " reach; from now on a region that is less sure is no alarm",
+        f"  and threshold {threshold:g}, the best by Dice per image, and temperature"
+        f' {temperature:.3g}, that of the smallest cross-entropy; "validation" for THRESHOLD or'
+        " TEMPERATURE in evaluation.py takes them",
         *(f"Beware: {line}" for line in pictures.doubts({folder: config})),
         sep="\n",
     )

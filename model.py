@@ -1,6 +1,6 @@
 """The U-Net, its losses and its scores: what `python train.py` trains is built here.
 
-    python model.py     print the default's layers and the original's; draw docs/architecture.png
+    python model.py     print the layers, and draw docs/architecture.png
 
 The network takes pictures of 0 to 255 as they are, and returns each pixel's probability of polyp.
 All layers are Keras's own. While they are trained, the 3x3 kernels take another form
@@ -97,18 +97,26 @@ def dice_loss(y_true, y_pred):
     return 1.0 - dice_per_image(y_true, y_pred, smooth=1.0)
 
 
-def add_losses(bce_weight, dice_weight):
-    """Return binary cross-entropy and `dice_loss`, weighted and added, as a Keras loss."""
-    if not bce_weight and dice_weight == 1:
-        return dice_loss
-    if bce_weight == 1 and not dice_weight:
-        return keras.losses.binary_crossentropy
+# What PHASES in train.py weighs; a new one also gets its words in utils/training/history.py
+LOSSES = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
 
-    def bce_dice_loss(y_true, y_pred):
-        cross_entropy = ops.mean(keras.losses.binary_crossentropy(y_true, y_pred), axis=(1, 2))
-        return bce_weight * cross_entropy + dice_weight * dice_loss(y_true, y_pred)
 
-    return bce_dice_loss
+def add_losses(weights):
+    """Return the sum of the LOSSES, weighted, as a Keras loss; weights: a dict by their names."""
+    used = {name: weights[name] for name in LOSSES if weights[name]}
+    if list(used.values()) == [1]:
+        return LOSSES[next(iter(used))]
+
+    def weighted_losses(y_true, y_pred):
+        losses = {name: LOSSES[name](y_true, y_pred) for name in used}  # by image, or by pixel
+        means = {
+            name: ops.mean(loss, axis=(1, 2)) if len(loss.shape) > 1 else loss
+            for name, loss in losses.items()
+        }
+        first, *others = (used[name] * mean for name, mean in means.items())
+        return sum(others, first)
+
+    return weighted_losses
 
 
 def dice_score(y_true, y_pred, threshold=0.5):
@@ -135,16 +143,15 @@ def dice_per_image(y_true, y_pred, smooth):
 
 
 def main():
-    """Print the layers of the default's network and of the original's, and draw the first."""
+    """Print the layers of the default's network, draw it, and tell the original's size."""
     from utils.command import command_line
     from utils.reporting.architecture import draw_architecture  # here: the rest can be copied
 
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(command_line())
     network, original = build_unet(), build_unet(filters=64, grey=True)
-    for each, words in ((network, "python train.py"), (original, "python train.py --original")):
-        print(f"{words}:")
-        each.summary()
-    path = "docs/architecture.png"
+    network.summary()
+    parameters, path = original.count_params(), "docs/architecture.png"
+    print(f"python train.py --original: of grey pictures, 64 filters, {parameters:,} parameters")
     filters = network.get_layer("encoder1_a").filters
     draw_architecture(path, network.input_shape[1], filters, BLOCKS)
     print(f"{path}: drawn, as python train.py trains it")

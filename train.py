@@ -57,7 +57,7 @@ from utils.prediction.networks import (
 from utils.training.augmentation import Pairs, make_generator, save_augmented
 from utils.training.backups import RESUME, drop_backups
 from utils.training.epochs import EpochKeeper, best_row, draw_curves
-from utils.training.history import describe_loss, name_epoch, read_history
+from utils.training.history import LOSSES, describe_loss, name_epoch, read_history
 from utils.training.resume import begin, check_built, earlier_training, go_on_from
 
 DATA_DIR = "data/processed"
@@ -152,8 +152,7 @@ KERNEL_KINDS = ["plain", "standardized", "equivariant"]  # each shares more than
 PHASE = {
     "epochs": whole(0, MOST_EPOCHS),
     "learning_rate": number(above=0),
-    "bce": number(least=0),
-    "dice": number(least=0),
+    **dict.fromkeys(LOSSES, number(least=0)),
     "average": number(least=0),
 }
 COLOUR = dict.fromkeys(("gamma", "contrast", "brightness", "gain"), number(least=0, below=1))
@@ -171,7 +170,7 @@ def fits_phases(phases):
     return (
         isinstance(phases, (list, tuple))
         and all(fits(phase, PHASE) and phase.keys() >= needed for phase in phases)
-        and all(phase["bce"] + phase["dice"] > 0 for phase in phases)
+        and all(any(phase[loss] for loss in LOSSES) for phase in phases)
         and any(phase["epochs"] for phase in phases)
     )
 
@@ -399,7 +398,7 @@ def train_phase(training, phase):
         save_augmented(folder / "augmented.png", pairs)
     with training.strategy.scope():
         optimizer = make_optimizer(settings, phase, epochs * len(pairs))
-        loss = add_losses(own["bce"], own["dice"])
+        loss = add_losses(own)
         compile_unet(network, loss, optimizer, settings["threshold"])
         epoch = go_on_from(training, phase, optimizer)
     if epoch == epochs:

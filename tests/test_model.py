@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 import model as unet
 import train
 from shell import assert_mistake
+from utils.training.history import LOSSES
 
 
 @pytest.fixture
@@ -96,11 +97,25 @@ def test_the_losses_are_weighted_and_added():
     guess = np.array([0.5, 0.9, 0.5, 0.1], np.float32).reshape(1, 2, 2, 1)
     cross_entropy = -(np.log(0.5) + np.log(0.9)) / 2
     dice = 1 - (2 * 1.4 + 1) / (2 + 2 + 1)
-    for weights in ((1, 0.25), (0.5, 1), (1, 1), (2, 0)):
-        expected = weights[0] * cross_entropy + weights[1] * dice
-        np.testing.assert_allclose(unet.add_losses(*weights)(truth, guess), [expected], rtol=1e-6)
-    assert unet.add_losses(1, 0) is keras.losses.binary_crossentropy
-    assert unet.add_losses(0, 1) is unet.dice_loss
+    for bce, weight in ((1, 0.25), (0.5, 1), (1, 1), (2, 0)):
+        loss = unet.add_losses({"bce": bce, "dice": weight})
+        expected = bce * cross_entropy + weight * dice
+        np.testing.assert_allclose(loss(truth, guess), [expected], rtol=1e-6)
+    assert unet.add_losses({"bce": 1, "dice": 0}) is keras.losses.binary_crossentropy
+    assert unet.add_losses({"bce": 0, "dice": 1}) is unet.dice_loss
+
+
+def test_a_loss_of_ones_own_is_added_too(monkeypatch):
+    """By pixel as Keras's own, or by image."""
+    truth = guess = np.ones((2, 4, 4, 1), np.float32)
+    monkeypatch.setitem(unet.LOSSES, "own", lambda y_true, y_pred: 3 * y_pred[..., 0])
+    np.testing.assert_allclose(
+        unet.add_losses({"bce": 0, "dice": 1, "own": 2})(truth, guess), [6, 6], rtol=1e-6
+    )
+
+
+def test_every_loss_has_its_words():
+    assert unet.LOSSES.keys() == LOSSES.keys()
 
 
 def test_an_empty_mask_predicted_empty_costs_nothing():
@@ -142,7 +157,6 @@ def test_the_script_prints_the_summary_and_draws_the_network(tmp_path):
     script = [sys.executable, unet.__file__]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "WARNING" not in done.stderr  # of TensorFlow's start
-    assert "python train.py:" in done.stdout
     assert "7,760,097" in done.stdout  # 32 filters, in colour
     assert "31,030,596" in done.stdout  # the original's, and the three fixed weights that make grey
     assert (tmp_path / "docs/architecture.png").read_bytes().startswith(b"\x89PNG")

@@ -129,25 +129,16 @@ def make_networks(name):
     return networks.read_networks([make_checkpoint(name)])
 
 
-def rows_of(scores):
-    return [{"threshold": threshold, "image_dice": dice} for threshold, dice in scores.items()]
+CHOICES = {"threshold": 0.3, "temperature": 2.5, "level": 0.75}
+ROWS = [{"threshold": 0.3, "image_dice": 0.5}]
 
 
-@pytest.mark.parametrize(
-    ("scores", "best"),
-    [
-        ({0.1: 0.7, 0.5: 0.8, 0.9: 0.9}, 0.9),
-        ({0.1: 0.9, 0.4: 0.9, 0.9: 0.9}, 0.4),  # of equals the one nearest to 0.5
-    ],
-)
-def test_the_stored_threshold_is_the_best_by_dice(scores, best):
+def test_what_is_stored_comes_back():
     chosen = make_networks("a")
-    row = networks.store_threshold(chosen, False, "3 images", rows_of(scores), 2.5, 0.75)
-    assert row == {"threshold": best, "image_dice": scores[best]}
-    folder = chosen.folders[0]
-    assert networks.stored_choices(*chosen[:3], tta=False) == (best, 2.5, 0.75)
-    stored = json.loads((folder / "thresholds.json").read_text())
-    assert stored["thresholds"] == rows_of(scores)
+    networks.store_choices(chosen, False, "3 images", CHOICES, ROWS)
+    assert networks.stored_choices(*chosen[:3], tta=False) == (0.3, 2.5, 0.75)
+    stored = json.loads((chosen.folders[0] / "thresholds.json").read_text())
+    assert stored["thresholds"] == ROWS
     assert stored["chosen_on"] == "3 images"
 
 
@@ -164,7 +155,7 @@ def test_a_threshold_that_does_not_fit_is_refused_with_the_command_that_chooses_
 
     refuse(f"thresholds.json: is missing.*{run}$")
     refuse(f"is missing.*{run} --tta$", tta=True)
-    networks.store_threshold(chosen, False, "3 images", rows_of({0.3: 0.5}), 2.5, 0.75)
+    networks.store_choices(chosen, False, "3 images", CHOICES, ROWS)
     refuse("stored with one network, not with 2 together", folders=(folder, folder))
     refuse(f"another data set{run}$", its_config=other)
     refuse(f"another choice of --tta{run} --tta$", tta=True)

@@ -207,20 +207,16 @@ def describe_networks(networks):
     ]
 
 
-def store_threshold(networks, tta, chosen_on, rows, temperature, level):
-    """Leave thresholds.json in the folder of the one of Networks; return the best of the `rows`.
+def store_choices(networks, tta, chosen_on, choices, rows):
+    """Leave thresholds.json in the folder of the one of Networks.
 
-    rows: dicts of a threshold and the scores there, of which "image_dice" decides; of equals, the
-    threshold nearest to 0.5. temperature: as from `fit_temperature`; level: of alarms. tta: whether
-    views were averaged; chosen_on: the pictures' name.
+    tta: whether views were averaged; chosen_on: the pictures' name; choices: a dict of "threshold",
+    "temperature" and "level"; rows: dicts of a threshold and the scores there.
     """
     (folder,), (config,), (weights,) = networks.folders, networks.configs, networks.weights
-    best = max(rows, key=lambda row: (row["image_dice"], -abs(row["threshold"] - 0.5)))
     stored = {
-        "threshold": best["threshold"],
+        **choices,
         "chosen_on": chosen_on,
-        "temperature": temperature,
-        "level": level,
         "tta": tta,
         "data_sha256": config["settings"]["data_sha256"],
         "weights_sha256": weights,
@@ -228,7 +224,6 @@ def store_threshold(networks, tta, chosen_on, rows, temperature, level):
     }
     with write_beside(Path(folder) / THRESHOLDS_FILE) as beside:
         beside.write_text(json.dumps(stored, indent=2) + "\n")
-    return best
 
 
 def stored_choices(folders, configs, weights, tta):

@@ -1,5 +1,7 @@
 """Predictors: functions from pictures to probabilities of polyp, alone or averaged."""
 
+import math
+
 import cv2
 import numpy as np
 
@@ -109,8 +111,14 @@ def describe_prediction(networks, tta):
     how = f", {', '.join(how)}," if how else ""
     scaled = f" scaled by a temperature of {networks.temperature:.3g}" if networks.scaled else ""
     threshold, level = networks.threshold, networks.level
-    alarm = f"; a region is an alarm if it is as sure as {level:.7g}" if level > threshold else ""
+    sure = f"; a region is an alarm if it is as sure as {level_text(level)}"
+    alarm = sure if level > threshold else ""
     return f"a pixel is called polyp if its probability{how}{scaled} is {threshold} or more{alarm}"
+
+
+def level_text(level):
+    """Return a level of sureness, 0 to 1, as text of two digits after the nines, such as 0.9959."""
+    return f"{level:.{max(2, 1 - math.floor(math.log10(1 - level)))}f}" if level < 1 else "1"
 
 
 # Before their log-odds are taken, probabilities are kept so far from 0 and 1: log-odds of -16.6 to

@@ -1,4 +1,4 @@
-"""What is scored of each image, batch by batch, and what pixels score at several thresholds."""
+"""What is scored of each image, batch by batch."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,6 @@ from utils.prediction.regions import picture_sureness
 from utils.scoring.alarms import picture_table
 from utils.scoring.borders import border_scores
 from utils.scoring.calibration import cross_entropy, reliability_histogram
-from utils.scoring.measure import set_scores
 from utils.scoring.pixels import confusion_counts, curve_histogram, image_scores
 from utils.scoring.polyps import compare_regions
 from utils.scoring.properties import picture_properties
@@ -101,31 +100,6 @@ def score_pictures(predictors, scored, pictures, size, batch_size):
             properties += parallel(lambda pair: picture_properties(*pair), pairs)
             progress.advance(len(batch.images))
     return properties
-
-
-def score_thresholds(predict, pictures, size, thresholds, batch_size):
-    """Return what labelled pictures score at each of several thresholds, and what decides them.
-
-    pictures: as scoring/labelled.py has them; predict, size: of one network; thresholds: a tuple of
-    probabilities. Returns a list of dicts, `set_scores` and the "threshold"; a `curve_histogram`;
-    and the `picture_sureness` of those with a polyp and of those without, (k,) and (n - k,) float.
-    """
-    counts, curve, surest, shown = [[] for _ in thresholds], 0, [], []
-    progress = Progress("images", len(pictures.names))
-    for batch in pictures.batches(size, batch_size):
-        probabilities = predict(batch.images)
-        for threshold, counted in zip(thresholds, counts, strict=True):
-            counted.append(confusion_counts(batch.masks, probabilities >= threshold))
-        curve += curve_histogram(batch.masks, probabilities)
-        shown += list(batch.masks.any(axis=(1, 2, 3)))
-        surest += map(picture_sureness, probabilities)
-        progress.advance(len(batch.images))
-    rows = [
-        {"threshold": threshold, **set_scores(np.concatenate(counted))}
-        for threshold, counted in zip(thresholds, counts, strict=True)
-    ]
-    surest, shown = np.array(surest), np.array(shown)
-    return rows, curve, surest[shown], surest[~shown]
 
 
 def pack_predictions(predictions):

@@ -10,6 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from utils.drawing import KEPT, TRAINING, VALIDATION
 from utils.files import read_whole, reading, write_beside
 
+# The losses that a phase weighs, in words; the functions are model.py's
+LOSSES = {"bce": "binary cross-entropy", "dice": "Dice loss"}
+
 # What every epoch is asked for, and no training goes on without
 MEASURED = (
     *("seconds", "loss", "dice_score"),
@@ -58,10 +61,12 @@ def write_history(path, rows):
 
 
 def describe_loss(phase):
-    """Return the loss of a phase in words: its "bce" and "dice" weigh the two that are added."""
-    losses = (("binary cross-entropy", phase["bce"]), ("Dice loss", phase["dice"]))
+    """Return the loss of a phase in words; phase: a dict that has a weight for each of LOSSES."""
+    weights = {words: phase[name] for name, words in LOSSES.items()}
     return " + ".join(
-        name if weight == 1 else f"{weight:g} x {name}" for name, weight in losses if weight
+        words if weight == 1 else f"{weight:g} x {words}"
+        for words, weight in weights.items()
+        if weight
     )
 
 
