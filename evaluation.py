@@ -83,6 +83,7 @@ from utils.prediction.networks import (
 )
 from utils.prediction.own_pictures import (
     OWN_TABLE,
+    Segmenter,
     find_files,
     read_list,
     result_names,
@@ -219,12 +220,13 @@ def load_predictions(chosen, pictures, tta):
     start_tensorflow()
     predictions = [load_prediction(networks, tta) for networks in chosen]
     size, first = predictions[0].size, chosen[0].folders[0]
-    for networks, _, other, _ in predictions:
-        pictures.check_networks(networks)
-        pictures.check_size(other, networks.folders[0])
-        if other != size:
+    for prediction in predictions:
+        folder = prediction.networks.folders[0]
+        pictures.check_networks(prediction.networks)
+        pictures.check_size(prediction.size, folder)
+        if prediction.size != size:
             raise InputError(
-                f"{networks.folders[0]}: its network takes {other} pixels a side, that of {first}"
+                f"{folder}: its network takes {prediction.size} pixels a side, that of {first}"
                 f" {size}; compare networks of one size"
             )
     return predictions
@@ -359,23 +361,24 @@ def segment(arguments):
     networks = choose_networks(arguments.checkpoints, arguments.tta, finished=True)
     with results.begin(result_names(pictures, films, arguments.probabilities)):
         start_tensorflow()
-        networks, (predict,), size, _ = load_prediction(networks, arguments.tta)
+        prediction = load_prediction(networks, arguments.tta)
+        networks, (predict,) = prediction.networks, prediction.predictors
         if networks.scaled:
             predict = scale_predictor(predict, networks.temperature)
         print(*(f"Network: {name}" for name in networks.names), sep="\n")
         print(f"Prediction: {describe_prediction(networks, arguments.tta)}", flush=True)
-        predictor, limits, lines = (predict, size), (networks.threshold, networks.level), []
+        limits, lines = (networks.threshold, networks.level), []
+        segmenter = Segmenter(predict, prediction.size, *limits, BATCH_SIZE)
         if pictures:
-            how = predictor, limits, BATCH_SIZE, results, arguments.probabilities
-            done, alarming, failed = segment_pictures(pictures, *how)
+            probabilities = arguments.probabilities
+            done, alarming, failed = segment_pictures(pictures, segmenter, results, probabilities)
             failures = failures + failed
             if done:
                 lines.append(told_of_pictures(results.folder, done, alarming))
         for name, file in films.items():
             start, watch = time.monotonic(), Watch(ALARM_BEGINS, ALARM_ENDS)
-            how = predictor, limits, watch, BATCH_SIZE, results
             try:
-                frames, seconds, events = segment_film(file, name, *how)
+                frames, seconds, events = segment_film(file, name, segmenter, watch, results)
             except FilmError as error:
                 failures = [*failures, error]
             else:

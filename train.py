@@ -568,7 +568,8 @@ def main():
                 train(training, machine, arguments)
             print(describe_end(training, summary))
     evaluate = ["--data", arguments.data] if arguments.data != DATA_DIR else []
-    evaluate += ["--checkpoints", str(folder)] if arguments.checkpoints != CHECKPOINTS_DIR else []
+    if arguments.checkpoints != CHECKPOINTS_DIR:
+        evaluate += ["--checkpoints", str(folder), "--results", f"results/{folder.name}"]
     print(f"Run next: {next_command('evaluation.py', *evaluate)}")
 
 

@@ -248,12 +248,14 @@ def own_pictures(precision, archive):
     import evaluation
 
     predict, files = shipped_predictor(precision), own_files(archive)
-    how = (predict, IMAGE_SIZE), (evaluation.THRESHOLD, 0), evaluation.BATCH_SIZE
+    segmenter = evaluation.Segmenter(
+        predict, IMAGE_SIZE, evaluation.THRESHOLD, 0, evaluation.BATCH_SIZE
+    )
 
     def work():
         results = evaluation.Results(tempfile.mkdtemp())
         with results.begin([]):
-            evaluation.segment_pictures(files, *how, results, False)
+            evaluation.segment_pictures(files, segmenter, results, False)
         return len(files)
 
     return work
@@ -295,13 +297,15 @@ def film(precision, archive):
         picture = cv2.resize(source.decode(name)[0], (720, 576), interpolation=cv2.INTER_AREA)
         writer.write(picture[..., ::-1])
     writer.release()
-    how = (predict, IMAGE_SIZE), (evaluation.THRESHOLD, 0)
+    segmenter = evaluation.Segmenter(
+        predict, IMAGE_SIZE, evaluation.THRESHOLD, 0, evaluation.BATCH_SIZE
+    )
 
     def work():
         results = evaluation.Results(tempfile.mkdtemp())
         watch = evaluation.Watch(evaluation.ALARM_BEGINS, evaluation.ALARM_ENDS)
         with results.begin([]):
-            evaluation.segment_film(path, "film", *how, watch, evaluation.BATCH_SIZE, results)
+            evaluation.segment_film(path, "film", segmenter, watch, results)
         return len(names)
 
     return work

@@ -113,4 +113,4 @@ def test_pictures_are_segmented_by_the_shipped_network_until_there_is_ones_own(t
 def test_a_picture_after_checkpoints_is_told_apart(trained, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
     done = run_script("evaluation.py", "--checkpoints", trained, tmp_path / "a.png")
-    assert_mistake(done, "a.png", "is a file", "pictures stand before them")
+    assert_mistake(done, "a.png", "is a file", "write pictures before --checkpoints")

@@ -71,8 +71,8 @@ def test_a_network_keeps_what_those_before_it_were_trained_on():
         (["my net"], r"^my net/unet\.keras: no trained model there, but in shipped, a$"),
         (["shiped"], "there, but in shipped, a$"),
         (["a", "b/../a"], "named twice"),
-        (["a/unet.keras"], "is a file; networks are named by the folders"),
-        (["a", "my net"], r"but in shipped, a; pictures stand before --checkpoints$"),
+        (["a/unet.keras"], "is a file, and a network is named by its folder; write pict"),
+        (["a", "my net"], r"but in shipped, a; write pictures before --checkpoints$"),
     ],
 )
 def test_named_checkpoints_never_fall_back(named, words):

@@ -27,8 +27,9 @@ from utils.prediction.films import (
 )
 from utils.prediction.networks import Networks
 from utils.prediction.own_pictures import (
-    COLUMNS,
     PICTURE_PIXELS,
+    Row,
+    Segmenter,
     find_files,
     find_polyps,
     in_batches,
@@ -66,8 +67,8 @@ def save(path, *boxes, shape=(60, 80)):
 def segment(files, batch_size=3, probabilities=False, predict=brightness, level=0):
     results = Results("results")
     with results.begin([]):
-        how = (predict, SIZE), (0.5, level), batch_size, results, probabilities
-        return segment_pictures(files, *how)
+        segmenter = Segmenter(predict, SIZE, 0.5, level, batch_size)
+        return segment_pictures(files, segmenter, results, probabilities)
 
 
 def read_table(path):
@@ -231,7 +232,7 @@ def test_the_table_has_a_row_for_each_polyp():
     save("none.png")
     segment(find_files(["two.png", "none.png"], "results"), predict=lambda x: brightness(x) * 0.8)
     first, second, empty = read_table("results/pictures.csv")
-    assert list(first) == ["name", *COLUMNS]
+    assert list(first) == ["name", *Row._fields]
     assert [first["name"], first["polyps"], first["polyp"]] == ["two", "2", "1"]
     assert [second["name"], second["polyps"], second["polyp"]] == ["two", "2", "2"]
     assert float(second["pixels"]) == pytest.approx(900, rel=0.15)
@@ -248,18 +249,17 @@ def test_a_polyps_numbers_are_those_by_hand():
     probability[2:6, 3:5] = 0.75
     row = [1, 1, 0.75, 1, 1, 20, 3.333, 0.6, 3, 2, 5, 4]
     found = find_polyps(probability, (20, 30), 0.4, 0.7)
-    assert found.rows == [row]
-    assert found.alarms == 1
+    assert found.rows == [Row(*row)]
     np.testing.assert_array_equal(found.mask, probability[..., 0] >= 0.4)
     found = find_polyps(probability, (20, 30), 0.4, 0.8)
-    assert found.rows == [[1, 0, 0.75, 1, 0, *row[5:]]]
+    assert found.rows == [Row(1, 0, 0.75, 1, 0, *row[5:])]
     assert found.mask.sum() == 20
     assert not found.sure.any()
-    assert find_polyps(probability, (20, 30), 0.8, 0).rows == [[0, 0, 0.75, *[""] * 9]]
+    assert find_polyps(probability, (20, 30), 0.8, 0).rows == [(0, 0, 0.75, *[""] * 9)]
     large = np.zeros((100, 100, 1), np.float32)
     large[10:20, 10:20], large[50, 50:53] = 0.9, 0.9  # the second is too small to count
     found = find_polyps(large, (100, 100), 0.5, 0)
-    assert (found.alarms, found.mask.sum(), found.sure.sum()) == (1, 103, 100)
+    assert (found.rows[0].alarms, found.mask.sum(), found.sure.sum()) == (1, 103, 100)
     large[10:20, 10:20] = 0
     assert not find_polyps(large, (100, 100), 0.5, 0).sure.any()
 
@@ -289,7 +289,7 @@ def use_brightness(monkeypatch):
     networks = Networks(["a"], [], [], 0.5)
     monkeypatch.setattr(evaluation, "choose_networks", lambda *_, **__: networks)
     monkeypatch.setattr(evaluation, "start_tensorflow", lambda: None)
-    loaded = networks, [brightness], SIZE, "float32"
+    loaded = evaluation.Prediction(networks, [brightness], SIZE, "float32")
     monkeypatch.setattr(evaluation, "load_prediction", lambda *_: loaded)
 
 
@@ -408,10 +408,10 @@ def frames_of(path):
 
 def segment_one_film(file, batch_size=4, begins=1, ends=1):
     results, failure = Results("results"), None
-    how = (brightness, SIZE), (0.4, 0), Watch(begins, ends), batch_size, results
+    segmenter = Segmenter(brightness, SIZE, 0.4, 0, batch_size)
     with results.begin([]):
         try:
-            return segment_film(Path(file), "film", *how)
+            return segment_film(Path(file), "film", segmenter, Watch(begins, ends), results)
         except FilmError as error:  # as evaluation.py does, which goes on
             failure = error
     raise failure

@@ -184,20 +184,20 @@ class Watch:
         return self.count if self.stands else 0
 
 
-def segment_film(file, name, predictor, limits, watch, batch_size, results):
+def segment_film(file, name, segmenter, watch, results):
     """Outline the polyps of a film; return how many frames and seconds it has, and its Events.
 
-    predictor: see predictors.py, and its size; limits: threshold and level, see `find_polyps`;
-    watch: a Watch. In the folder of `results`, see utils/results.py, this leaves films/NAME.mp4, of
-    the same frames, size, times and rate, but without sound, and films/NAME.csv, the polyps of each
-    frame and the number of the alarm that stands. While one stands, the frame has an edge in the
-    colour of its outlines; without one, all is outlined as what is not sure.
+    segmenter: a Segmenter; watch: a Watch. In the folder of `results`, see utils/results.py, this
+    leaves films/NAME.mp4, of the same frames, size, times and rate, but without sound, and
+    films/NAME.csv, the polyps of each frame and the number of the alarm that stands. While one
+    stands, the frame has an edge in the colour of its outlines; without one, all is outlined as
+    what is not sure.
 
     Where the rate varies, or frames are lost, the frame before is repeated until the next one's
     time. OpenCV writes even sizes alone: of an odd one the last row or column goes. Memory does not
     grow with the film. Raises FilmError if it cannot be played, or lacks frames.
     """
-    predict, size = predictor
+    predict, size, *limits, batch_size = segmenter
     film_path(results.folder)
 
     def read(index):
@@ -232,7 +232,7 @@ def segment_film(file, name, predictor, limits, watch, batch_size, results):
         frames = in_order(reader, read, range(count), FRAMES_AHEAD)
         frames = itertools.takewhile(lambda frame: frame is not None, frames)
         found = predict_stream(pool, frames, predict, finish, batch_size)
-        watched = ((*frame, watch.advance(frame[2].alarms > 0)) for frame in found)
+        watched = ((*frame, watch.advance(frame[2].rows[0].alarms > 0)) for frame in found)
         writer, done, events = None, 0, {}
         for drawn, index, rows, event in in_order(pool, draw, watched, FRAMES_AHEAD):
             if writer is None:

@@ -90,8 +90,8 @@ def find_checkpoints(named, own, shipped, finished=False):
     for folder in folders:
         if folder.is_file():
             raise InputError(
-                f"{folder}: is a file; networks are named by the folders that train.py left, and"
-                " pictures stand before them"
+                f"{folder}: is a file, and a network is named by its folder; write pictures before"
+                " --checkpoints"
             )
         if not (folder / "unet.keras").is_file():
             others = [str(path.parent) for path in folder.parent.glob("*/unet.keras")]
@@ -102,7 +102,7 @@ def find_checkpoints(named, own, shipped, finished=False):
             else:
                 advice = f"; run python train.py --checkpoints {shlex.quote(str(folder))}"
             if len(folders) > 1:
-                advice += "; pictures stand before --checkpoints"
+                advice += "; write pictures before --checkpoints"
             raise InputError(f"{folder / 'unet.keras'}: no trained model there{advice}")
         if folder.resolve() in seen:
             raise InputError(f"{folder}: named twice; name each network once")

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePath
@@ -37,22 +38,52 @@ ONE_LARGE = threading.Lock()
 JPEG_SIDE = 65_500  # pixels: no JPEG, and so no picture of outlines, has a longer side
 
 OWN_TABLE = "pictures.csv"
-# Of a table of polyps, a row for each, or one of 0 polyps; the box is in pixels, from the left top
-COLUMNS = (
-    *("polyps", "alarms", "sureness", "polyp", "alarm", "pixels", "percent", "probability"),
-    *("box_left", "box_top", "box_width", "box_height"),
-)
+
+
+class Segmenter(NamedTuple):
+    """What pictures are segmented with.
+
+    predict, size: see predictors.py, and the side in pixels of the pictures that it takes. From the
+    probability `threshold` on a pixel is polyp, from the sureness `level` on a polyp is an alarm.
+    batch_size: pictures predicted at once.
+    """
+
+    predict: Callable
+    size: int
+    threshold: float
+    level: float
+    batch_size: int
+
+
+class Row(NamedTuple):
+    """A polyp in a table, or a picture of 0 polyps, which has the first three columns alone.
+
+    polyps, alarms: how many the picture has; sureness, probability: 0 to 1, see `find_polyps`;
+    polyp: its number, from 1 on; alarm: 1 if it is one; the box is in pixels, from the left top.
+    """
+
+    polyps: int
+    alarms: int
+    sureness: float
+    polyp: int | str = ""
+    alarm: int | str = ""
+    pixels: int | str = ""
+    percent: float | str = ""
+    probability: float | str = ""
+    box_left: int | str = ""
+    box_top: int | str = ""
+    box_width: int | str = ""
+    box_height: int | str = ""
 
 
 class Found(NamedTuple):
     """What is found in a picture, at its own size.
 
-    rows: of COLUMNS; alarms: how many of the polyps are alarms. mask, sure: (height, width) bool,
-    the latter of the alarms alone. probability: (height, width) float32, 0 to 1.
+    rows: a Row for each polyp, or one; mask, sure: (height, width) bool, the latter of the alarms
+    alone; probability: (height, width) float32, 0 to 1.
     """
 
     rows: list
-    alarms: int
     mask: np.ndarray
     sure: np.ndarray
     probability: np.ndarray
@@ -212,26 +243,23 @@ def predict_stream(pool, pictures, predict, finish, batch_size):
 def find_polyps(probability, shape, threshold, level):
     """Return what is Found in a picture.
 
-    probability: (size, size, 1) float32, 0 to 1; shape: the picture's, height first. From the
-    probability `threshold` on a pixel is polyp, from the sureness `level` on a polyp is an alarm.
-    In the rows, polyps are the regions of `label_regions`, "probability" is the mean in each, and
-    "sureness" that of `region_sureness`, or without a polyp of `picture_sureness`.
+    probability: (size, size, 1) float32, 0 to 1; shape: the picture's, height first; threshold,
+    level: see Segmenter. Polyps are the regions of `label_regions`, the probability of one is the
+    mean in it, and its sureness that of `region_sureness`, or without a polyp `picture_sureness`.
     """
     probability = enlarge(probability, shape)
     mask = probability >= threshold
     labels, areas, _ = label_regions(mask)
     sureness = region_sureness(probability, labels, len(areas))
-    alarms, rows = sureness >= level, []
-    sure = np.append(False, alarms)[labels]
+    alarms = sureness >= level
+    rows = [] if len(areas) else [Row(0, 0, round(picture_sureness(probability), 4))]
     for number, (area, surest, alarm) in enumerate(zip(areas, sureness, alarms, strict=True), 1):
         region = cv2.inRange(labels, number, number)
+        row = Row(len(areas), int(alarms.sum()), round(surest, 4), number, int(alarm), int(area))
+        percent = round(100 * float(area) / mask.size, 3)
         mean, box = cv2.mean(probability, region)[0], cv2.boundingRect(region)
-        row = [len(areas), int(alarms.sum()), round(surest, 4), number, int(alarm), int(area)]
-        rows.append([*row, round(100 * float(area) / mask.size, 3), round(mean, 4), *box])
-    if not rows:
-        surest = round(picture_sureness(probability), 4)
-        rows.append([0, 0, surest, *[""] * (len(COLUMNS) - 3)])
-    return Found(rows, int(alarms.sum()), mask, sure, probability)
+        rows.append(Row(*row[:6], percent, round(mean, 4), *box))
+    return Found(rows, mask, np.append(False, alarms)[labels], probability)
 
 
 def outline_polyps(picture, mask, sure):
@@ -244,18 +272,17 @@ def outline_polyps(picture, mask, sure):
     return outline(picture, drawn, scale=1)
 
 
-def segment_pictures(files, predictor, limits, batch_size, results, probabilities):
+def segment_pictures(files, segmenter, results, probabilities):
     """Segment pictures at their own size; return how many, how many alarm, and failures.
 
-    files: paths by names, see `find_files`; predictor: see predictors.py, and its size; limits:
-    threshold and level, see `find_polyps`.
+    files: paths by names, see `find_files`; segmenter: a Segmenter.
 
     In the folder of `results`, see utils/results.py, this leaves masks/NAME.png, 0 and 255,
     overlays/NAME.jpg, and pictures.csv; with `probabilities` also probabilities/NAME.png, 0 to 255.
     The failures are a list of an InputError for each picture that cannot be read whole; all others
     are done. Memory does not grow with their number.
     """
-    predict, size = predictor
+    predict, size, *limits, batch_size = segmenter
     failures, done, alarming = {}, 0, 0
     progress = Progress("pictures", len(files))
 
@@ -286,14 +313,14 @@ def segment_pictures(files, predictor, limits, batch_size, results, probabilitie
 
     def finish(name, picture, probability):
         with ONE_LARGE if picture.size > 3 * LARGE else nullcontext():
-            rows, alarms, mask, sure, probability = find_polyps(probability, picture.shape, *limits)
+            rows, mask, sure, probability = find_polyps(probability, picture.shape, *limits)
             if probabilities:
                 levels = cv2.convertScaleAbs(probability, alpha=255)
                 save(f"probabilities/{name}.png", png(levels))
             del probability
             save(f"masks/{name}.png", png(mask * np.uint8(255)))
             save(f"overlays/{name}.jpg", encode_jpeg(outline_polyps(picture, mask, sure), 95))
-        return name, rows, alarms
+        return name, rows
 
     with (
         hold_back_stderr() as held_back,
@@ -301,9 +328,9 @@ def segment_pictures(files, predictor, limits, batch_size, results, probabilitie
         results.write(OWN_TABLE) as beside,
         open_table(beside, ["name"]) as table,
     ):
-        for name, rows, alarms in predict_stream(pool, readable(pool), predict, finish, batch_size):
+        for name, rows in predict_stream(pool, readable(pool), predict, finish, batch_size):
             table.writerows([name, *row] for row in rows)
-            done, alarming = done + 1, alarming + (alarms > 0)
+            done, alarming = done + 1, alarming + (rows[0].alarms > 0)
             progress.advance()
         damaged = tells_damage(held_back())
     if not done:
@@ -326,11 +353,11 @@ def open_pool(threads=None):
 
 @contextmanager
 def open_table(path, columns):
-    """Yield a writer of a CSV file that begins with `columns`, and goes on with COLUMNS."""
+    """Yield a writer of a CSV file that begins with `columns`, and goes on with those of a Row."""
     # Names that are no UTF-8 stay as the file system has them
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*columns, *COLUMNS])
+        writer.writerow([*columns, *Row._fields])
         yield writer
 
 

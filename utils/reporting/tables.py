@@ -206,9 +206,8 @@ def most_different(table, count=5):
 
 def threshold_lines(rows):
     """Return the scores at each threshold, dicts as in Thresholded, as lines."""
-    names = ["f1", "precision", "recall", "image_dice"]
-    heads = ["threshold", *(LABELS[name] for name in names)]
-    cells = [[f"{row['threshold']:g}", *(f"{row[name]:.3f}" for name in names)] for row in rows]
+    heads = ["threshold", *(LABELS[name] for name in FIRST)]
+    cells = [[f"{row['threshold']:g}", *(f"{row[name]:.3f}" for name in FIRST)] for row in rows]
     return align([heads, *cells])
 
 
