@@ -60,6 +60,34 @@ def test_the_line_names_the_flag_that_pairs_most(kind):
     assert sorted(pair(pictures, masks, rule)) == sorted(name.format(n) for n in NUMBERS)
 
 
+@pytest.mark.parametrize("count", [6, 5])
+def test_no_flag_is_named_that_pairs_less_than_half(count):
+    """Of 12 pictures."""
+    masks = [f"p{n}" if n <= count else f"other{chr(96 + n)}" for n in NUMBERS]
+    line = refusal([str(n) for n in NUMBERS], masks)
+    assert ("--mask-names NAME=pNAME" in line) == (count == 6)
+    assert ("add --mask" in line) == (count == 6)
+
+
+ONE_DEEPER = {  # pictures and masks: what the pairs are called; None if it is left open
+    "masks in one folder": (["1", "2"], ["polyp/1", "polyp/2"], ["1", "2"]),
+    "pictures in one folder": (["c/1", "c/2"], ["1", "2"], ["1", "2"]),
+    "below a common folder": (["x/1", "x/2"], ["x/y/1", "x/y/2"], ["x/1", "x/2"]),
+    "one folder in both": (["x/1", "x/2"], ["x/1", "x/2"], ["x/1", "x/2"]),
+    "a mask beside it": (["1", "2"], ["polyp/1", "2"], None),
+    "two folders of masks": (["1", "2"], ["polyp/1", "polyp/2", "bowel/1", "bowel/2"], None),
+    "folders of other names": (["case1/1"], ["case2/1"], None),
+}
+
+
+@pytest.mark.parametrize(("pictures", "masks", "names"), ONE_DEEPER.values(), ids=ONE_DEEPER)
+def test_a_folder_around_all_files_of_one_side_does_not_count(pictures, masks, names):
+    if names:
+        assert list(pair(pictures, masks)) == names
+    else:
+        assert "has no mask of the same name" in refusal(pictures, masks)
+
+
 def test_a_name_of_each_side_stands_in_the_line():
     assert refusal(["a", "b"], ["a", "c"]) == (
         "images/b.png: has no mask of the same name; masks/c.png has no picture"

@@ -23,11 +23,14 @@ def pair_files(label, pictures, masks, convention=PLAIN):
 
     pictures, masks: a dictionary each, of paths below the folders, without extensions, by file.
     Names are compared in Unicode's form NFC, and without letter case unless that would make two
-    alike. Raises InputError for a doubled name, for a file without a partner, for a name with a
-    line break or the like, and for no pair at all.
+    alike. A folder that all files of one side lie in, as in masks/polyp/, is left out if the other
+    side has none. Raises InputError for a doubled name, for a file without a partner, for a name
+    with a line break or the like, and for no pair at all.
     """
     picture_affix, mask_affix = affixes(convention.names)
     pictures, masks = tell_apart(pictures, masks, mask_affix, convention.unite)
+    if not convention.unite:  # else a folder of masks may be that of a picture
+        pictures, masks = drop_deeper_top(pictures, masks)
     sides = [set(side.values()) for side in (pictures, masks)]
     distinct = all(len({key.casefold() for key in side}) == len(side) for side in sides)
     fold = str.casefold if distinct else str
@@ -70,6 +73,25 @@ def tell_apart(pictures, masks, mask_affix, unite):
     return [
         {f: unicodedata.normalize("NFC", key) for f, key in side.items() if f not in others}
         for side, others in ((pictures, are_masks), (masks, both - are_masks))
+    ]
+
+
+def drop_deeper_top(pictures, masks):
+    """Return both dictionaries of `pair_files`, the one side no deeper than the other.
+
+    The folders that all files of a side lie in are dropped where they only go on from the other's.
+    """
+    sides, tops = (pictures, masks), []
+    for side in sides:
+        folders = [key.split("/")[:-1] for key in side.values()]
+        common = folders[0][: common_start(*folders)] if folders else []
+        tops.append("".join(f"{part}/" for part in common))
+    short, long = sorted(tops, key=len)
+    if not long.startswith(short):
+        return sides
+    return [
+        {file: short + key[len(top) :] for file, key in side.items()}
+        for side, top in zip(sides, tops, strict=True)
     ]
 
 
@@ -123,8 +145,7 @@ def unpaired(pictures, masks, alone, left, convention):
             f"{parts[0]}: {problem} of the {wanted}{in_all(len(parts))}; if it is one of several"
             f" masks of {whole}, add --mask-unite"
         )
-    rule = best_rule(pictures, masks, alone, left)
-    if rule and paired_by(rule, pictures, masks) > paired_by(convention.names, pictures, masks):
+    if rule := best_rule(pictures, masks, alone, left, convention.names):
         first, affix = name_in(pictures[alone[0]], affixes(rule)[0]), affixes(rule)[1]
         mask = next((file for file in left if name_in(masks[file], affix) == first), left[0])
         suffix = rule.removeprefix("NAME=NAME")
@@ -142,10 +163,11 @@ def paired_by(rule, pictures, masks):
     return len(names[0] & names[1])
 
 
-def best_rule(pictures, masks, alone, left):
-    """Return the rule, see `affixes`, that gives most of all pictures a mask; None without any.
+def best_rule(pictures, masks, alone, left, rule):
+    """Return the rule, see `affixes`, that gives most of all pictures a mask.
 
-    The rules tried are what the first names of those without a partner have in common.
+    The rules tried are what the first names of those without a partner have in common. None if the
+    best gives fewer than half of the pictures a mask, or no more than `rule`, the present one.
     """
     rules = Counter()
     for file in alone[:20]:
@@ -153,7 +175,10 @@ def best_rule(pictures, masks, alone, left):
         for other in left[:2000]:
             rules.update(rules_between(stem, masks[other].rpartition("/")[2]))
     likely = [rule for rule, _ in rules.most_common(100)]
-    return max(likely, key=lambda rule: paired_by(rule, pictures, masks), default=None)
+    best = max(likely, key=lambda rule: paired_by(rule, pictures, masks), default=rule)
+    paired = paired_by(best, pictures, masks)
+    more = paired > paired_by(rule, pictures, masks) and paired >= len(pictures) / 2
+    return best if more else None
 
 
 def rules_between(picture, mask):
