@@ -99,7 +99,8 @@ def test_other_masks_are_refused_with_their_values(mask, words):
 
 LOSSLESS_MASKS = {
     "0, 15, 255": (np.uint8([[0, 15, 255]]), "0, 15, 255"),
-    "0 and 254": (np.uint8([[0, 254]]), "0, 254"),
+    "0 and 206": (np.uint8([[0, 206]]), "0, 206"),
+    "0, 254, 255": (np.uint8([[0, 254, 255]]), "0, 254, 255"),
     "1 and 255": (np.uint8([[1, 255]]), "1, 255"),
     "0, 300, 65535": (np.uint16([[0, 300, 65535]]), "0, 300, 65535"),
 }
@@ -110,6 +111,15 @@ def test_without_loss_there_are_two_values(mask, words):
     words = words.replace(",", r" \(.*%\),")
     with pytest.raises(InputError, match=rf"a\.png: mask is not two-valued, it has {words} \("):
         binary_mask(mask, "a.png", lossy=False)
+
+
+@pytest.mark.parametrize("white", [207, 253, 254, 255, 65024, 65535])
+def test_black_and_one_value_near_white_are_taken_and_told_of(white):
+    told, mask = [], np.array([[0, white, 0]], np.uint16 if white > 255 else np.uint8)
+    binary = binary_mask(mask, "a.png", False, tell=lambda *given: told.append(given))
+    assert binary.tolist() == [[0, 255, 0]]
+    lacking = {207: 48 / 255, 253: 2 / 255, 254: 1 / 255, 65024: 511 / 65535}
+    assert told == ([("dim", pytest.approx(lacking[white]))] if white in lacking else [])
 
 
 def test_noise_is_forgiven_up_to_its_bound():

@@ -169,8 +169,9 @@ def decode_pair(
     in which the sizes agree is taken, and both ways agreeing is refused, unless the mask is of one
     value, and so fits either way.
     tell: is called with what was done for the user, and how much: "grey" and "classes", with the
-    share of the mask's pixels on edges, or of values that nobody named, 0 to 1; "stretched", with
-    what the aspect ratio was changed by, 0.25 for a quarter.
+    share of the mask's pixels on edges, or of values that nobody named, 0 to 1; "dim", with how
+    much darker than white its one bright value is, 0 to 1; "stretched", with what the aspect ratio
+    was changed by, 0.25 for a quarter.
     Raises InputError for that, for different sizes, and for what cannot be decoded; and for a mask
     that is transparent in places or does not keep to the convention.
     """
@@ -345,7 +346,7 @@ def binary_mask(mask, file, lossy, convention=PLAIN, tell=None):
     A pixel that is neither black, white nor a value that is named counts as the nearest of these,
     if it is noise or lies on an edge, which `tell` is told of, see `decode_pair`. If it belongs to
     another class, it is no polyp where values are named, and else refused: InputError says what
-    the mask has.
+    the mask has. A mask of black and one value near white is taken, and `tell` is told of that.
     """
     if mask.dtype not in (np.uint8, np.uint16):
         raise InputError(f"{file}: mask of type {mask.dtype}; store it with 8 bits, 0 and 255")
@@ -353,7 +354,14 @@ def binary_mask(mask, file, lossy, convention=PLAIN, tell=None):
         return 255 * (mask >= convention.threshold).astype(np.uint8)
     if not convention.values and mask.max() <= 1:
         return mask.astype(np.uint8) * np.uint8(255)
-    unit = 257 if mask.max() > 255 else 1
+    brightest = int(mask.max())
+    unit = 257 if brightest > 255 else 1
+    if not (convention.values or lossy) and brightest >= (255 - MASK_NOISE) * unit:
+        polyp = mask == brightest
+        if (polyp | (mask == 0)).all():
+            if tell and brightest < 255 * unit:
+                tell("dim", 1 - brightest / (255 * unit))
+            return 255 * polyp.astype(np.uint8)
     ends = [(0,) * 3, (255 * unit,) * 3]
     named = [v if isinstance(v, tuple) else (v,) * 3 for v in convention.values] or ends[1:]
     near = distance_to(named, mask)

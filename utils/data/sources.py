@@ -313,7 +313,7 @@ def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
             f"{label}: files that are no pictures are left out: {odd[0]}{in_all(len(odd))}"
         )
     pairs = pair_files(label, *keys, convention)
-    names, told = sorted(pairs), {"grey": {}, "classes": {}, "stretched": {}}
+    names, told = sorted(pairs), {"grey": {}, "classes": {}, "dim": {}, "stretched": {}}
     groups, lines = group_by_folder(names)
     groups = np.full(len(names), UNKNOWN) if groups is None else groups
     notes += [f"{label}: {line}" for line in lines]
@@ -354,6 +354,7 @@ def decoding_notes(told, count, convention):
     words = {
         "grey": f"have grey edges, {{}} of their pixels on average, which count {nearest}",
         "classes": "have other classes than --mask-value names, {} of their pixels on average",
+        "dim": "have a bright value {} darker than white on average, which counts as white",
         "stretched": "were stretched to the shape of their pictures, by {} on average",
     }
     lines = []
