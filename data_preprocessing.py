@@ -97,17 +97,17 @@ def choose_source(arguments):
     """Return the source that the arguments ask for; downloads the archive if it is the default."""
     if arguments.demo:
         return demo_source()
-    convention = mask_convention(arguments)
-    normals = normal_source(arguments.normals) if arguments.normals else None  # before a download
+    convention, regroup = mask_convention(arguments), arguments.regroup
+    by_folder = not (arguments.splits or regroup)
+    # Before a download
+    normals = normal_source(arguments.normals, not regroup) if arguments.normals else None
     if arguments.images:
-        source = folder_source(arguments.images, arguments.masks, convention)
+        source = folder_source(arguments.images, arguments.masks, convention, by_folder)
     else:
         if not arguments.archive:
             download_archive(ARCHIVE_URL, ARCHIVE_PATH, ARCHIVE_BYTES, ARCHIVE_SHA256)
-        source = archive_source(arguments.archive or ARCHIVE_PATH, convention)
-    source = add_normals(source, normals) if normals else source
-    unknown = np.full(len(source.names), UNKNOWN)
-    return source._replace(groups=unknown) if arguments.regroup else source
+        source = archive_source(arguments.archive or ARCHIVE_PATH, convention, by_folder)
+    return add_normals(source, normals) if normals else source
 
 
 def demo_source():

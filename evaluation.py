@@ -240,13 +240,13 @@ def choose_pictures(arguments, split="test"):
 
     split: of prepared ones, if they name none.
     """
-    source = None
+    source, convention, by_folder = None, mask_convention(arguments), not arguments.splits
     if arguments.images:
-        source = folder_source(arguments.images, arguments.masks, mask_convention(arguments))
+        source = folder_source(arguments.images, arguments.masks, convention, by_folder)
     elif arguments.archive:
-        source = archive_source(arguments.archive, mask_convention(arguments))
+        source = archive_source(arguments.archive, convention, by_folder)
     if arguments.normals:
-        normals = normal_source(arguments.normals)
+        normals = normal_source(arguments.normals, by_folder)
         source = add_normals(source, normals) if source else normals
     if source and not (arguments.split or arguments.data):
         return SourcePictures(take_groups(arguments.splits, source))

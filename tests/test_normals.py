@@ -59,10 +59,32 @@ def test_pictures_have_empty_masks_and_folders_are_scenes(films):
 
 
 def test_scenes_are_looked_for_in_a_folder_without_folders(films):
-    assert set(normal_source([films / "f0"]).groups) == {UNKNOWN}
+    one = normal_source([films / "f0"])
+    assert set(one.groups) == {UNKNOWN}
+    assert one.notes() == []
     several = normal_source([films / f"f{film}" for film in range(5)])
     assert several.groups.tolist() == sorted([*range(5)] * 3)
     assert several.names[3] == "f1/0"
+
+
+def chosen(films, *flags):
+    """Return which groups data_preprocessing.py takes of its folders, of pairs and normals."""
+    line = ["data_preprocessing.py", "--images", films.parent / "a", "--masks", films.parent / "b"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [*map(str, line), "--normals", str(films), *flags])
+        source = data.choose_source(data.parse_arguments())
+    known = source.groups != UNKNOWN
+    return known[:10].any(), known[10:].any(), len(source.notes())
+
+
+def test_folders_are_scenes_unless_the_user_says_it_otherwise(films, tmp_path):
+    """A table may name the pairs alone."""
+    for number in range(10):
+        save(tmp_path / f"a/case{number}/1.png")
+        save(tmp_path / f"b/case{number}/1.png")
+    assert chosen(films) == (True, True, 2)
+    assert chosen(films, "--splits", "mine.csv") == (False, True, 1)
+    assert chosen(films, "--regroup") == (False, False, 0)
 
 
 def test_what_cannot_be_taken_is_named(films, tmp_path):
@@ -74,6 +96,14 @@ def test_what_cannot_be_taken_is_named(films, tmp_path):
     ):
         with pytest.raises(InputError, match=words):
             normal_source(folders)
+    for name, words in (("scan.dcm", "of no kind that is read"), ("a.json", "polygons of LabelMe")):
+        (tmp_path / "empty" / name).write_text('{"shapes": []}')
+        with pytest.raises(InputError, match=f"{name}.* {words}"):
+            normal_source([tmp_path / "empty"])
+    save(tmp_path / "odd/a.png")
+    (tmp_path / "odd/a.png").rename(tmp_path / "odd/a\nb.png")
+    with pytest.raises(InputError, match="that is no text; rename it"):
+        normal_source([tmp_path / "odd"])
     (films / "notes.txt").touch()
     assert any(
         "left out" in note and "notes.txt" in note for note in normal_source([films]).notes()

@@ -189,10 +189,14 @@ def test_folders_in_folders_are_scenes(kind, folders, tmp_path):
 
 def test_too_few_folders_and_parts_of_a_data_set_are_no_scenes():
     few = [f"case{number % 4}/{number}" for number in range(20)]
-    assert group_by_folder(few)[0] is None
-    assert group_by_folder([f"{number}" for number in range(20)]) == (None, [])
+    groups, (line,) = group_by_folder(few)
+    assert set(groups) == {UNKNOWN}
+    assert line.startswith("its folders are too few")
+    for top in ("", "one folder/"):
+        groups, lines = group_by_folder([f"{top}{number}" for number in range(20)])
+        assert (set(groups), lines) == ({UNKNOWN}, [])
     parts = ["train", "validation", "TestEasyDataset", "val", "Test", "train_set"]
-    assert group_by_folder([f"{part}/1" for part in parts])[0] is None
+    assert set(group_by_folder([f"{part}/1" for part in parts])[0]) == {UNKNOWN}
     cases = [f"TrainDataset/case{number}/1" for number in range(5)]
     assert group_by_folder(cases)[0].tolist() == [0, 1, 2, 3, 4]
 

@@ -6,36 +6,33 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.command import InputError, in_all
+from utils.command import InputError
 from utils.data.pairing import group_by_folder
-from utils.data.pictures import decode_image, is_picture, read_bytes
+from utils.data.pictures import decode_image, read_bytes
 from utils.data.scenes import UNKNOWN
-from utils.data.sources import Source, list_folder
+from utils.data.sources import Source, list_folder, note_others, picture_keys
 
 
-def normal_source(folders):
+def normal_source(folders, by_folder=True):
     """Return the Source of the pictures of folders, and of those in them, with empty masks.
 
-    A name is that of the folder, and the path below it. Folders are scenes as those of pairs are.
-    Raises InputError for a folder that is missing or holds no picture, and for two of one name.
+    A name is that of the folder, and the path below it. by_folder: see `group_by_folder`.
+    Raises InputError for a folder that cannot be read, for two pictures of one name, and as
+    `picture_keys` does.
     """
-    files, notes = {}, []
+    files, lines = {}, []
     for folder in folders:
         listing = list_folder(folder)
-        found = {file: parts for file, parts in listing.files.items() if is_picture(file.name)}
-        if not found:
-            raise InputError(f"{listing.label}: holds no picture of a known format")
-        if odd := sorted(map(str, listing.files.keys() - found.keys())):
-            notes.append(f"files that are no pictures are left out: {odd[0]}{in_all(len(odd))}")
-        for file, parts in found.items():
-            parts = Path(folder).resolve().name, *parts[:-1], file.stem
-            name = unicodedata.normalize("NFC", "/".join(parts))
+        keys = picture_keys(listing, listing.files)
+        lines += note_others(listing.files, keys)
+        for file, key in keys.items():
+            name = unicodedata.normalize("NFC", f"{Path(folder).resolve().name}/{key}")
             if name in files:
                 raise InputError(f"{file} and {files[name]} have the same name; rename one of them")
             files[name] = file
     names = sorted(files)
     label = f"{', '.join(str(Path(folder)) for folder in folders)} (no polyps)"
-    groups, lines = group_by_folder(names)
+    groups, more = group_by_folder(names, by_folder)
 
     def read(name):
         return [(files[name], read_bytes(files[name]))]
@@ -49,10 +46,10 @@ def normal_source(folders):
         label,
         names,
         decode,
-        np.full(len(names), UNKNOWN) if groups is None else groups,
+        groups,
         read,
         normals=len(names),
-        notes=lambda: [f"{label}: {line}" for line in notes + lines],
+        notes=lambda: [f"{label}: {line}" for line in lines + more],
     )
 
 

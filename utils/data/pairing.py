@@ -10,6 +10,7 @@ import numpy as np
 
 from utils.command import InputError, in_all
 from utils.data.pictures import PLAIN
+from utils.data.scenes import UNKNOWN
 
 MIN_FOLDERS = 5  # of so many folders each is a scene: a split into folds needs as many
 # Parts of a data set: train, validation, TestEasyDataset
@@ -24,8 +25,8 @@ def pair_files(label, pictures, masks, convention=PLAIN):
     pictures, masks: a dictionary each, of paths below the folders, without extensions, by file.
     Names are compared in Unicode's form NFC, and without letter case unless that would make two
     alike. A folder that all files of one side lie in, as in masks/polyp/, is left out if the other
-    side has none. Raises InputError for a doubled name, for a file without a partner, for a name
-    with a line break or the like, and for no pair at all.
+    side has none. Raises InputError for a doubled name, for a file without a partner, and for
+    no pair at all.
     """
     picture_affix, mask_affix = affixes(convention.names)
     pictures, masks = tell_apart(pictures, masks, mask_affix, convention.unite)
@@ -65,9 +66,6 @@ def tell_apart(pictures, masks, mask_affix, unite):
 
     Of files that stand in both, those that can be masks by their names are no pictures.
     """
-    for file, key in (pictures | masks).items():
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in key):
-            raise InputError(f"{file}: has a character in its name that is no text; rename it")
     both = pictures.keys() & masks.keys()
     are_masks = {file for file in both if names_in_mask(masks[file], mask_affix, unite)}
     return [
@@ -211,24 +209,29 @@ def common_start(*sequences):
     return sum(itertools.takewhile(bool, alike))
 
 
-def group_by_folder(names):
+def group_by_folder(names, by_folder=True):
     """Return (n,) int, the same for pictures of one folder, and lines on what folders mean.
 
-    names: with the folders in which the pictures lie. None instead of the first if folders are no
-    scenes: too few of them, not around all pictures, or parts of a data set, such as train/.
+    names: with the folders in which the pictures lie. All are UNKNOWN if folders are no scenes: too
+    few of them, not around all pictures, or parts of a data set, such as train/. They are UNKNOWN,
+    without a line, if scenes are not to be told `by_folder`.
     """
+    unknown = np.full(len(names), UNKNOWN)
+    if not by_folder:
+        return unknown, []
     folders, lines = [name.split("/")[:-1] for name in names], []
     splits = {part for parts in folders for part in parts if SPLIT_FOLDER.fullmatch(part)}
     if len(splits) > 1:
         splits = sorted(splits)
         lines.append(f"takes {', '.join(splits)} together; prepare one alone to keep them apart")
     scenes = ["/".join(part for part in parts if part not in splits) for parts in folders]
-    if all(scenes) and len(set(scenes)) >= MIN_FOLDERS:
+    found = len(set(scenes))
+    if all(scenes) and found >= MIN_FOLDERS:
         lines.append(
-            f"each of {len(set(scenes)):,} folders counts as a scene, which no split parts, unless"
-            " --splits or --regroup is given"
+            f"each of {found:,} folders counts as a scene, which no split parts; docs/data.md"
+            " says how to change that"
         )
         return np.unique(scenes, return_inverse=True)[1], lines
-    if any(scenes):
+    if found > 1:
         lines.append("its folders are too few, or not around all pictures, to count as scenes")
-    return None, lines
+    return unknown, lines

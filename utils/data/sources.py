@@ -11,6 +11,7 @@ import math
 import os
 import re
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections import Counter
@@ -33,7 +34,6 @@ from utils.data.pictures import (
     read_bytes,
     tells_damage,
 )
-from utils.data.scenes import UNKNOWN
 from utils.files import file_sha256, reading
 
 MOST_COVERED = 0.6  # of the pictures, on average: masks that cover more are warned of
@@ -202,12 +202,12 @@ def check_member(member, file):
 # Which files are pictures, and which masks
 
 
-def archive_source(path, convention=PLAIN):
+def archive_source(path, convention=PLAIN, by_folder=True):
     """Return the pairs of a zip, or of a folder as it was unpacked from one.
 
-    convention: the masks'. Folders in it, such as .../images/ and .../masks/, tell by their names
-    which files are pictures and which are masks. Raises InputError if none do, if it cannot be
-    read, and as `pair_files` does.
+    convention, by_folder: as in `paired_source`. Folders in it, such as .../images/ and
+    .../masks/, tell by their names which files are pictures and which are masks. Raises InputError
+    if none do, if it cannot be read, and as `pair_files` does.
     """
     is_folder = os.path.isdir(path)
     listing = list_folder(path) if is_folder else list_archive(path)
@@ -229,7 +229,7 @@ def archive_source(path, convention=PLAIN):
             f"{listing.label}: pictures in other folders than those for images and masks are left"
             f" out, {sum(count for _, count in left):,} in all, most of them in {left[0][0]}"
         )
-    source = paired_source(listing, *sides, convention, notes)
+    source = paired_source(listing, *sides, convention, by_folder, notes)
     return source if is_folder else source._replace(archive_sha256=file_sha256(path))
 
 
@@ -257,27 +257,27 @@ def by_folder_names(listing):
     return found, others
 
 
-def folder_source(images, masks, convention=PLAIN):
+def folder_source(images, masks, convention=PLAIN, by_folder=True):
     """Return the pairs of two folders, which may be the same one, or lie in each other.
 
-    convention: the masks'. Raises InputError if a folder is missing or holds no picture, for one
-    folder without a rule that tells masks from pictures, and as `pair_files` does.
+    convention, by_folder: as in `paired_source`. Raises InputError if a folder is missing or holds
+    no picture, for one folder without a rule that tells masks from pictures, and as `pair_files`
+    does.
     """
     same = Path(images).resolve() == Path(masks).resolve()
     listings = [list_folder(images, None if same else masks)]
     listings.append(listings[0] if same else list_folder(masks, images))
     for listing in listings:
-        instead = instead_of_pictures(listing, listing.files)
-        if not any(is_picture(file.name) for file in listing.files):
-            raise InputError(f"{listing.label}: holds no picture of a known format{instead}")
+        picture_keys(listing, listing.files)
     if same and convention.names == PLAIN.names:
         raise InputError(
             f"{images}: is the folder of pictures and of masks; if a_mask.png is the mask of a.jpg,"
-            f" add --mask-suffix _mask; if folders in it part them, use --archive{instead}"
+            " add --mask-suffix _mask; if folders in it part them, use --archive"
+            + instead_of_pictures(listing, listing.files)
         )
     label = f"{Path(images)} and {Path(masks)}"
     sides = (listing.files for listing in listings)
-    return paired_source(listings[0]._replace(label=label), *sides, convention)
+    return paired_source(listings[0]._replace(label=label), *sides, convention, by_folder)
 
 
 def instead_of_pictures(listing, files):
@@ -295,28 +295,48 @@ def instead_of_pictures(listing, files):
     return ""
 
 
-def paired_source(listing, pictures, masks, convention=PLAIN, notes=()):
+def picture_keys(listing, files):
+    """Return a dictionary of the paths of the pictures among files of a Listing, without extension.
+
+    files: as the Listing has them. Raises InputError without any picture, for one that cannot be
+    read, and for a path with a line break or the like.
+    """
+    keys = {
+        file: "/".join((*parts[:-1], file.stem))
+        for file, parts in files.items()
+        if is_picture(file.name)
+    }
+    if not keys:
+        instead = instead_of_pictures(listing, files)
+        raise InputError(f"{listing.label}: holds no picture of a known format{instead}")
+    for file, key in keys.items():
+        listing.check(file)
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in key):
+            raise InputError(f"{file}: has a character in its name that is no text; rename it")
+    return keys
+
+
+def note_others(files, pictures):
+    """Return a line, or none, on the files that are no pictures."""
+    odd = sorted(str(file) for file in files if file not in pictures)
+    return [f"files that are no pictures are left out: {odd[0]}{in_all(len(odd))}"] if odd else []
+
+
+def paired_source(listing, pictures, masks, convention=PLAIN, by_folder=True, notes=()):
     """Return the Source of the pairs among files of a Listing, of which some need not be pictures.
 
     pictures, masks: a dictionary each, of the files' paths without extensions below the folders of
-    pictures and of masks, as tuples. notes: what was done for the user until now. Raises InputError
-    as `pair_files` does, and for a file that cannot be read.
+    pictures and of masks, as tuples. convention: the masks'; by_folder: see `group_by_folder`;
+    notes: what was done for the user until now. Raises InputError as `picture_keys` and
+    `pair_files` do.
     """
-    label, notes, keys = listing.label, list(notes), []
-    for side in (pictures, masks):
-        found = {file: parts for file, parts in side.items() if is_picture(file.name)}
-        for file in found:
-            listing.check(file)
-        keys.append({file: "/".join((*parts[:-1], file.stem)) for file, parts in found.items()})
-    if odd := sorted(str(file) for file in {*pictures, *masks} - keys[0].keys() - keys[1].keys()):
-        notes.append(
-            f"{label}: files that are no pictures are left out: {odd[0]}{in_all(len(odd))}"
-        )
+    label = listing.label
+    keys = [picture_keys(listing, side) for side in (pictures, masks)]
     pairs = pair_files(label, *keys, convention)
     names, told = sorted(pairs), {"grey": {}, "classes": {}, "dim": {}, "stretched": {}}
-    groups, lines = group_by_folder(names)
-    groups = np.full(len(names), UNKNOWN) if groups is None else groups
-    notes += [f"{label}: {line}" for line in lines]
+    groups, lines = group_by_folder(names, by_folder)
+    lines = note_others(pictures | masks, keys[0] | keys[1]) + lines
+    notes = [*notes, *(f"{label}: {line}" for line in lines)]
     if several := sum(len(files) > 2 for files in pairs.values()):
         notes.append(f"{label}: several masks were united for {several:,} of the pictures")
 
