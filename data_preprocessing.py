@@ -99,7 +99,7 @@ def choose_source(arguments):
         return demo_source()
     convention, regroup = mask_convention(arguments), arguments.regroup
     by_folder = not (arguments.splits or regroup)
-    # Before a download
+    # First: what is refused should not wait for a download
     normals = normal_source(arguments.normals, not regroup) if arguments.normals else None
     if arguments.images:
         source = folder_source(arguments.images, arguments.masks, convention, by_folder)
@@ -167,18 +167,20 @@ def complete_splits(path, given, fractions, fold):
             f"{path}: names no groups, so each picture counts as a scene of its own; frames of one"
             " scene may stand in two splits"
         )
-    if folds is not None and (fold is not None or split is None):
-        fold = folds.min() if fold is None else fold
-        check_folds(path, groups, folds, fold)
-    elif split is None:
-        check_computed_fold(fold)
-        folds = fold_scenes(groups, fractions, FOLDS, SEED)
-    elif folds is None:
+    if folds is not None:  # the lowest is tested, unless the file or --fold says another
+        fold = folds.min() if fold is None and split is None else fold
+        if fold is not None:
+            check_folds(path, groups, folds, fold)
+    elif split is not None:
         if fold is not None:
             raise InputError(f"--fold {fold}: {path} names no folds; leave out --fold")
         folds = np.where(split == "test", 0, 1)
-    if split is None or (fold is not None and fold != tested_fold(split, folds)):
-        split = split_by_fold(groups, fractions, folds, fold or 0, VALIDATION_PARTS, SEED)
+    else:
+        fold = fold or 0
+        check_computed_fold(fold)
+        folds = fold_scenes(groups, fractions, FOLDS, SEED)
+    if split is None or fold not in (None, tested_fold(split, folds)):
+        split = split_by_fold(groups, fractions, folds, fold, VALIDATION_PARTS, SEED)
     elif "validation" not in split:
         tested = np.where(split == "test", 0, 1)
         split = split_by_fold(groups, fractions, tested, 0, VALIDATION_PARTS, SEED)

@@ -1,4 +1,8 @@
-"""Splits: which pictures train, validate and test, as a table or lists of names have it."""
+"""Splits as files have them: a table, or lists of names, read and checked.
+
+Nothing is computed here: folds.py deals scenes into folds, and `complete_splits` of
+data_preprocessing.py adds what a file does not say.
+"""
 
 import csv
 import io
