@@ -144,6 +144,7 @@ def test_united_masks_are_one(tmp_path):
     with pytest.raises(InputError, match=r"a_mask_1\.png: has no mask .*add --mask-unite$"):
         folder_source(tmp_path, tmp_path, suffix)
     source = folder_source(tmp_path, tmp_path, suffix._replace(unite=True))
+    assert source.label == str(tmp_path)
     np.testing.assert_array_equal(source.decode("a")[1], mask)
     assert [line.partition(": ")[2] for line in source.notes()] == [
         "several masks were united for 1 of the pictures"

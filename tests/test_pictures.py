@@ -646,6 +646,9 @@ def test_a_number_of_the_palette_is_polyp():
             1
         ]
         assert mask[0].tolist() == line
+    image.putpalette([*BLACK, 128, 0, 0, 0, 128, 0, *BLACK * 9])  # filled up, as some programs do
+    with pytest.raises(InputError, match=r" 128,0,0 \(number 1, 50%\), 0,0,0 \(number 0, 25%\)"):
+        decode_pair(picture, stored(image, "PNG"), "a", "b")
 
 
 # Grey edges

@@ -311,7 +311,9 @@ def list_values(mask, lossy, palette=()):
         alike = (v for v in shares if np.abs(value - v).max() <= noise)
         value = next(alike, tuple(value.tolist())) if noise else tuple(value.tolist())
         shares[value] = shares.get(value, 0) + counts[row] / len(values)
-    numbers = {colour: f"number {number}, " for number, colour in enumerate(palette)}
+    numbers = {}
+    for number, colour in enumerate(palette):  # which black fills up, in some files
+        numbers.setdefault(colour, f"number {number}, ")
     texts = [
         f"{','.join(map(str, value))} ({numbers.get(value, '')}{100 * share:.3g}%)"
         for value, share in sorted(shares.items(), key=lambda item: -item[1])[:6]

@@ -275,7 +275,7 @@ def folder_source(images, masks, convention=PLAIN, by_folder=True):
             " add --mask-suffix _mask; if folders in it part them, use --archive"
             + instead_of_pictures(listing, listing.files)
         )
-    label = f"{Path(images)} and {Path(masks)}"
+    label = str(Path(images)) if same else f"{Path(images)} and {Path(masks)}"
     sides = (listing.files for listing in listings)
     return paired_source(listings[0]._replace(label=label), *sides, convention, by_folder)
 
