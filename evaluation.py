@@ -341,6 +341,7 @@ def choose_threshold(arguments):
         f' {temperature:.3g}, that of the smallest cross-entropy; "validation" for THRESHOLD or'
         " TEMPERATURE in evaluation.py takes them",
         *(f"Beware: {line}" for line in pictures.doubts({folder: config})),
+        *(f"Note: {line}" for line in pictures.notes()),
         sep="\n",
     )
 

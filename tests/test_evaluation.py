@@ -17,6 +17,7 @@ from shell import make_pictures, read_rows, save_data_set, save_folds, zip_folde
 from utils.command import InputError
 from utils.data.demo import draw_demo_pair
 from utils.prediction.networks import hash_weights, load_unet, read_networks
+from utils.reporting.plots import figures_of
 from utils.scoring.calibration import fit_temperature
 from utils.scoring.labelled import Batch
 from utils.scoring.pixels import image_scores
@@ -27,6 +28,24 @@ from utils.training.kernels import fold, to_train
 @pytest.fixture(autouse=True)
 def _somewhere_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_dots(request, monkeypatch):
+    """Draw no figure, which takes longer than all else, unless a test asks for `figures`."""
+
+    def save_dots(results, pictures, scored, properties, groups, report):
+        for name in figures_of(report):
+            with results.write(name) as beside:
+                beside.write_bytes(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1])
+
+    if "figures" not in request.fixturenames:
+        monkeypatch.setattr(evaluation, "save_figures", save_dots)
+
+
+@pytest.fixture
+def figures():
+    """Ask for figures as they are."""
 
 
 def save_checkpoint(folder, filters=1, size=16, seed=0, data="abc", polyp_fraction=0.5):
@@ -189,6 +208,7 @@ def test_a_plain_network_that_is_not_this_u_net_predicts_too(tmp_path):
 
 @pytest.mark.parametrize("polyps", [0, 1])
 @pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.usefixtures("figures")
 def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatch, recwarn):
     masks = np.zeros((count, 16, 16, 1), np.uint8)
     masks[:polyps, 4:9, 4:9] = 1

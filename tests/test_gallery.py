@@ -76,6 +76,7 @@ def make_gallery(compared=False):
         "networks": [{"network": "checkpoints/a: 8 filters"}],
         "intervals": "95 % bootstrap",
         "warnings": ["seen & known"],
+        "notes": [],
         "metrics": {"f1": metric},
         **others,
     }

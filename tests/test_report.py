@@ -34,6 +34,9 @@ class Pictures:
     def doubts(self, configs):
         return ["look twice"]
 
+    def notes(self):
+        return ["two grey edges"]
+
 
 def random_counts(seed, count=6, size=16):
     random = np.random.default_rng(seed)
@@ -123,7 +126,8 @@ def test_a_report_holds_what_a_paper_asks_for(tmp_path):
         "Scores of 6 images of 5 scenes: test split of a|b; read, predicted and scored in 1.2 s"
         in printed
     )
-    assert "Beware: look twice" in printed
+    assert "Beware: look twice\nNote: two grey edges" in printed
+    assert text.endswith("## Beware\n\n- look twice\n\n## Notes\n\n- two grey edges")
 
 
 def test_the_intervals_of_a_single_scene_are_doubted(tmp_path):

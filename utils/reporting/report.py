@@ -41,6 +41,7 @@ def make_report(pictures, groups, chosen, scored, size, tta, machine):
         "data_sha256": pictures.sha256,
         "trained_on_this_data": None if None in trained_on else all(trained_on),
         "warnings": pictures.doubts(configs) + scene_doubts(groups),
+        "notes": pictures.notes(),
         "images": len(pictures.names),
         "images_with_polyp": int((polyp_fractions(scored[0].counts) > 0).sum()),
         "scenes": len(np.unique(groups)),

@@ -154,14 +154,15 @@ def protocol(report):
 
 
 def about(report):
-    """Return what was scored, how, and by which networks, and the warnings, as lines."""
+    """Return what was scored, how, and by which networks, with warnings and notes, as lines."""
     lines = [
         f"Scores of {report['images']:,} images of {report['scenes']:,} scenes: {report['title']}"
     ]
     for letter, prediction in predictions_of(report).items():
         lines += [f"Network{letter}: {network['network']}" for network in prediction["networks"]]
         lines.append(f"Prediction{letter}: {prediction['prediction']}")
-    return lines + [f"Beware: {line}" for line in report["warnings"]]
+    lines += [f"Beware: {line}" for line in report["warnings"]]
+    return lines + [f"Note: {line}" for line in report["notes"]]
 
 
 def terminal_lines(report, seconds, folder):
@@ -218,6 +219,6 @@ def markdown(report):
         cells = [heads, ["---"] * len(heads), *rows]
         lines += ["", f"## {title}", ""]
         lines += ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in cells]
-    if report["warnings"]:
-        lines += ["", "## Beware", "", *(f"- {line}" for line in report["warnings"])]
+    for title, told in (("Beware", report["warnings"]), ("Notes", report["notes"])):
+        lines += ["", f"## {title}", "", *(f"- {line}" for line in told)] if told else []
     return lines

@@ -181,6 +181,10 @@ class PreparedPictures:
         """Raise InputError if the data set has been prepared anew since."""
         check_unchanged(self.folder, self.sha256)
 
+    def notes(self):
+        """Return nothing: preparing said it."""
+        return []
+
     def is_trained_on_by(self, config):
         """Tell by its config.json whether a network was trained on this data set's split."""
         return config["settings"]["data_sha256"] == self.sha256
@@ -272,6 +276,10 @@ class FoldPictures:
         """Return the folder of each picture's fold, n str."""
         return [str(part.folder) for part, _ in self.places]
 
+    def notes(self):
+        """Return nothing: preparing said it."""
+        return []
+
     def is_trained_on_by(self, config):
         """Tell by its config.json whether a network was trained on one of the folds."""
         return any(part.is_trained_on_by(config) for part in self.parts)
@@ -355,6 +363,10 @@ class SourcePictures:
     def is_trained_on_by(self, config):
         """Return None: these are no data set that one is trained on."""
 
+    def notes(self):
+        """Return lines on what was done for the user, once all batches have been read."""
+        return self.pairs_of_source.notes()
+
     def doubts(self, configs):
         """Return lines on masks that look wrong, and on what the networks may have seen of this.
 
@@ -362,7 +374,6 @@ class SourcePictures:
         read. Raises InputError if no mask shows what --mask-value names.
         """
         lines = mask_doubts(self.pairs_of_source, self.fractions, self.borders)
-        lines += self.pairs_of_source.notes()
         for folder, config in configs.items():
             data = [config["settings"], *ancestors(config["settings"])]
             seen = seen_by(folder, np.concatenate(self.prints))
