@@ -31,10 +31,10 @@ and own pictures and films leave
 
 They replace those of an earlier run, which are listed in written.jsonl. A picture or film that
 cannot be read is named, the others are done, and the exit status is 1. Without a finished network
-of your own in checkpoints/, own pictures take SHIPPED_CHECKPOINTS, which comes with these scripts;
-scores take it only if there is none at all. --thresholds prints a table and leaves thresholds.json
-in the network's folder: the level of alarms, which LEVEL below takes, and a threshold and a
-temperature, for THRESHOLD and TEMPERATURE = "validation".
+in checkpoints/, pictures that were never prepared take SHIPPED_FOR_PICTURES, which comes with these
+scripts; prepared ones take SHIPPED_CHECKPOINTS if there is none at all. --thresholds prints a table
+and leaves thresholds.json in the network's folder: the level of alarms, which LEVEL below takes,
+and a threshold and a temperature, for THRESHOLD and TEMPERATURE = "validation".
 """
 
 import argparse
@@ -109,7 +109,10 @@ from utils.scoring.scored import Scored, score_pictures
 
 DATA_DIR = "data/processed"
 CHECKPOINTS_DIR = "checkpoints"
-SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-32"  # beside this script, wherever it is run from
+# Beside this script, wherever it is run from: what train.py leaves; and for pictures that were
+# never prepared one that was trained on normal pictures, too, and marks little where no polyp is
+SHIPPED_CHECKPOINTS = "checkpoints/hyperkvasir-32"
+SHIPPED_FOR_PICTURES = "checkpoints/hyperkvasir-normals-32"
 RESULTS_DIR = "results"
 
 # A pixel is called polyp from this probability on; "validation": the one that --thresholds chose
@@ -143,19 +146,25 @@ class Prediction(NamedTuple):
     precision: str
 
 
-def shipped_checkpoints():
-    """Return the folder of the network to predict with until there is one of one's own, a Path."""
-    return Path(__file__).resolve().parent / SHIPPED_CHECKPOINTS
+def find_networks(named, prepared):
+    """Return the folders of the networks to predict with, as `find_checkpoints` does.
+
+    named: those that the user names, or None; prepared: whether it is for a prepared data set. For
+    other pictures one whose training goes on is none.
+    """
+    shipped = SHIPPED_CHECKPOINTS if prepared else SHIPPED_FOR_PICTURES
+    beside = Path(__file__).resolve().parent / shipped
+    return find_checkpoints(named, CHECKPOINTS_DIR, beside, finished=not prepared)
 
 
-def choose_networks(named, tta, by_fold=False, finished=False):
+def choose_networks(named, tta, by_fold=False, prepared=True):
     """Return the Networks of one prediction, before TensorFlow starts.
 
-    named: the folders that the user names, or None; tta: whether views are averaged; by_fold: see
-    Networks; finished: see `find_checkpoints`. Raises InputError for a folder without a network, a
-    damaged config.json, or where a constant asks for what is not stored with the network.
+    named, prepared: see `find_networks`; tta: whether views are averaged; by_fold: see Networks.
+    Raises InputError for a folder without a network, a damaged config.json, or where a constant
+    asks for what is not stored with the network.
     """
-    folders = find_checkpoints(named, CHECKPOINTS_DIR, shipped_checkpoints(), finished)
+    folders = find_networks(named, prepared)
     networks, scaled = read_networks(folders, by_fold), TEMPERATURE == "validation"
     try:
         threshold, temperature, level = stored_choices(*networks[:3], tta)
@@ -235,6 +244,12 @@ def load_predictions(chosen, pictures, tta):
 # Scores
 
 
+def are_prepared(arguments):
+    """Tell whether the arguments ask for pictures of a prepared data set."""
+    source = arguments.images or arguments.archive or arguments.normals
+    return bool(arguments.split or arguments.data or not source)
+
+
 def choose_pictures(arguments, split="test"):
     """Return the labelled pictures that the arguments ask for, as scoring/labelled.py has them.
 
@@ -248,7 +263,7 @@ def choose_pictures(arguments, split="test"):
     if arguments.normals:
         normals = normal_source(arguments.normals, by_folder)
         source = add_normals(source, normals) if source else normals
-    if source and not (arguments.split or arguments.data):
+    if not are_prepared(arguments):
         return SourcePictures(take_groups(arguments.splits, source))
     folders = arguments.data or [DATA_DIR]
     if len(folders) > 1:
@@ -271,9 +286,9 @@ def take_groups(path, source):
 
 def score(arguments):
     """Score labelled pictures, compare two predictions if asked to, and leave all in `results`."""
-    by_fold, tta = len(arguments.data or []) > 1, arguments.tta
+    by_fold, tta, prepared = len(arguments.data or []) > 1, arguments.tta, are_prepared(arguments)
     asked = [arguments.checkpoints] + ([arguments.compare] if arguments.compare else [])
-    chosen = [choose_networks(folders, tta, by_fold) for folders in asked]
+    chosen = [choose_networks(folders, tta, by_fold, prepared) for folders in asked]
     pictures = choose_pictures(arguments)
     named = arguments.images, arguments.masks, arguments.archive, *(arguments.normals or [])
     read = [path for path in named if path]
@@ -305,7 +320,7 @@ def score(arguments):
 
 def choose_threshold(arguments):
     """Score labelled pictures over THRESHOLDS, print the table, and store what is best."""
-    folders = find_checkpoints(arguments.checkpoints, CHECKPOINTS_DIR, shipped_checkpoints())
+    folders = find_networks(arguments.checkpoints, are_prepared(arguments))
     if len(folders) > 1:
         raise InputError("--thresholds: is stored with one network; name one with --checkpoints")
     (folder,), pictures = folders, choose_pictures(arguments, "validation")
@@ -359,7 +374,7 @@ def segment(arguments):
     results = Results(arguments.results, files.values())
     if films and arguments.probabilities:
         raise InputError("--probabilities: is for pictures alone; segment films without it")
-    networks = choose_networks(arguments.checkpoints, arguments.tta, finished=True)
+    networks = choose_networks(arguments.checkpoints, arguments.tta, prepared=False)
     with results.begin(result_names(pictures, films, arguments.probabilities)):
         start_tensorflow()
         prediction = load_prediction(networks, arguments.tta)
@@ -462,7 +477,8 @@ def parse_arguments():
         "--checkpoints",
         **several,
         help="of one network, or of several, whose mean is taken;"
-        f" default: {CHECKPOINTS_DIR}, and without a network there {SHIPPED_CHECKPOINTS}",
+        f" default: {CHECKPOINTS_DIR}, and without a network there {SHIPPED_CHECKPOINTS}, or for"
+        f" pictures that are not prepared {SHIPPED_FOR_PICTURES}",
     )
     add("--compare", **several, help="another network, or several, to compare")
     add(
@@ -490,9 +506,7 @@ def choose_command(parser, arguments):
             parser.error(f"{words} and --{name} do not go together")
     if arguments.images and arguments.archive:
         parser.error("--images and --archive do not go together")
-    own = arguments.images or arguments.archive or arguments.normals
-    prepared = arguments.split or arguments.data or not own
-    if arguments.splits and prepared:
+    if arguments.splits and are_prepared(arguments):
         parser.error("--splits: names groups of --images or --archive alone; leave it out")
     check_mask_arguments(parser, arguments)
     if (folds := len(arguments.data or [])) > 1:

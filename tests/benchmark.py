@@ -315,7 +315,7 @@ def shipped_predictor(precision):
     """Return the predictor of the shipped network, whose masks are those of polyps."""
     import evaluation
 
-    folder = evaluation.shipped_checkpoints()
+    folder = ROOT / evaluation.SHIPPED_FOR_PICTURES
     network = load_unet(folder / "unet.keras", precision)
     assert network.get_layer("encoder1_a").filters == SHIPPED_FILTERS
     return make_predictor(network)

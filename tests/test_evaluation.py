@@ -13,7 +13,7 @@ import pytest
 
 import evaluation
 from model import build_unet
-from shell import make_pictures, read_rows, save_data_set, save_folds, zip_folders
+from shell import ROOT, make_pictures, read_rows, save_data_set, save_folds, zip_folders
 from utils.command import InputError
 from utils.data.demo import draw_demo_pair
 from utils.prediction.networks import hash_weights, load_unet, read_networks
@@ -94,6 +94,30 @@ def load(folders, tta):
     """Return a function from pictures to the probabilities of networks, and their size."""
     _, (predict,), size, _ = evaluation.load_prediction(read_networks(folders), tta)
     return predict, size
+
+
+def test_pictures_that_were_never_prepared_have_a_shipped_network_of_their_own():
+    for prepared, name in ((True, "hyperkvasir-32"), (False, "hyperkvasir-normals-32")):
+        assert evaluation.find_networks(None, prepared) == [ROOT / "checkpoints" / name]
+        own = save_checkpoint(Path(evaluation.CHECKPOINTS_DIR))
+        assert evaluation.find_networks(None, prepared) == [own]
+        (own / "unet.keras").unlink()
+
+
+@pytest.mark.parametrize(
+    ("line", "prepared"),
+    [
+        ("", True),
+        ("--data a", True),
+        ("--archive a.zip --split test", True),
+        ("--archive a.zip", False),
+        ("--images a --masks b", False),
+        ("--normals a --thresholds", False),
+    ],
+)
+def test_which_pictures_are_prepared(line, prepared, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["evaluation.py", *line.split()])
+    assert evaluation.are_prepared(evaluation.parse_arguments()[0]) == prepared
 
 
 def test_a_network_that_is_replaced_while_it_is_read_is_read_anew(tmp_path, monkeypatch):
