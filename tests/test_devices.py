@@ -43,7 +43,11 @@ def test_precision_is_the_users_or_the_hardwares():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("KERAS_BACKEND", "torch"), ("TF_USE_LEGACY_KERAS", "1")]
+    ("name", "value"),
+    [
+        *(("KERAS_BACKEND", "torch"), ("KERAS_BACKEND", "false"), ("KERAS_BACKEND", "TensorFlow")),
+        ("TF_USE_LEGACY_KERAS", "1"),
+    ],
 )
 def test_another_keras_is_refused(name, value, monkeypatch):
     monkeypatch.setenv(name, value)

@@ -25,9 +25,13 @@ def start_tensorflow():
     some too. Raises InputError where Keras is set to what the project cannot work with.
     """
     print("TensorFlow starts ...", flush=True)
-    for name, only in (("KERAS_BACKEND", "tensorflow"), ("TF_USE_LEGACY_KERAS", "0")):
-        if os.environ.setdefault(name, only).lower() not in (only, "false", ""):
-            value = os.environ[name]
+    allowed = {
+        "KERAS_BACKEND": ("tensorflow", ""),
+        "TF_USE_LEGACY_KERAS": ("0", "", "false", "False"),
+    }
+    for name, values in allowed.items():
+        value = os.environ.setdefault(name, values[0])
+        if value not in values:
             raise InputError(f"{name}={value}: Keras 3 on TensorFlow is needed; unset it")
     with hold_back_stderr():
         import keras
