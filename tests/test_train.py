@@ -411,11 +411,13 @@ def test_a_collapse_is_one_of_many_steps_however_few_an_epoch_has(steps, epochs)
         check_health(make_rows([0.0] * epochs, fraction=0.0), steps)
 
 
-def test_the_time_that_is_left_is_told_once(keeper, capsys):
-    keeper.estimate(99.0)  # the first epoch, which also traces the step
-    keeper.estimate(60.0)  # with 5 epochs to go
+def test_the_time_that_is_left_is_told_twice(keeper, capsys):
+    keeper.estimate(99.0)  # the first epoch, with 5 to go
     keeper.estimate(60.0)
-    assert capsys.readouterr().out == "about 5 minutes to go\n"
+    keeper.estimate(60.0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "about 8 minutes to go, or less: the first epoch also traced the step"
+    assert second == "about 5 minutes to go"
 
 
 def test_a_training_of_an_edited_model_does_not_go_on(keeper):

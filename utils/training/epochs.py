@@ -137,12 +137,13 @@ class EpochKeeper:
         self.estimate(seconds)
 
     def estimate(self, seconds):
-        """Print after the second epoch how long the rest will take, at so many seconds each."""
+        """Print after two epochs how long the rest will take, at so many seconds each."""
         phases = self.training.settings["phases"]
         left = sum(phase["epochs"] for phase in phases) - len(self.training.rows)
-        self.ended += 1  # the first took longer, to trace the step
-        if self.ended == 2 and left * seconds > 90:
-            print(f"about {left * seconds / 60:.0f} minutes to go", flush=True)
+        self.ended += 1
+        if self.ended <= 2 and left * seconds > 90:
+            less = ", or less: the first epoch also traced the step" if self.ended == 1 else ""
+            print(f"about {left * seconds / 60:.0f} minutes to go{less}", flush=True)
 
 
 def save_network(training):
