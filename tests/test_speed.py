@@ -12,10 +12,10 @@ def small_job(demo, monkeypatch):
 
 
 def best_rates(*contenders):
-    """Return the best rate of each in five turns, after a warm-up."""
+    """Return the best rate of each in three turns, after a warm-up."""
     for work in contenders:
         work()
-    turns = [[benchmark.rate_of(work) for work in contenders] for _ in range(5)]
+    turns = [[benchmark.rate_of(work) for work in contenders] for _ in range(3)]
     return map(max, zip(*turns, strict=True))
 
 

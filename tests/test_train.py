@@ -376,19 +376,19 @@ def test_a_training_of_unknown_settings_does_not_go_on(tmp_path):
 
 @pytest.mark.parametrize(("fraction", "kind"), [(0.0, "empty"), (1.0, "full")])
 @pytest.mark.parametrize("split", ["train", "validation"])
+def test_masks_that_are_all_the_same_are_refused(split, fraction, kind):
+    fractions = {"train": 0.1, "validation": 0.1, "test": 0.0}
+    train.check_masks({"polyp_fraction": fractions}, "data")
+    with pytest.raises(InputError, match=f"data: all masks of the split {split} are {kind}"):
+        train.check_masks({"polyp_fraction": fractions | {split: fraction}}, "data")
+
+
 def test_a_training_goes_on_in_the_precision_that_it_began_in(monkeypatch):
     monkeypatch.setattr("tensorflow.config.experimental.enable_op_determinism", lambda: None)
     monkeypatch.setattr(train, "choose_precision", lambda setting: "float32")
     before = {"machine": {"precision": "mixed_bfloat16"}}
     assert train.start_computing(before)[1] == "mixed_bfloat16"
     assert train.start_computing(None)[1] == "float32"
-
-
-def test_masks_that_are_all_the_same_are_refused(split, fraction, kind):
-    fractions = {"train": 0.1, "validation": 0.1, "test": 0.0}
-    train.check_masks({"polyp_fraction": fractions}, "data")
-    with pytest.raises(InputError, match=f"data: all masks of the split {split} are {kind}"):
-        train.check_masks({"polyp_fraction": fractions | {split: fraction}}, "data")
 
 
 def test_a_network_that_calls_all_polyp_has_collapsed():
