@@ -30,9 +30,10 @@ and own pictures and films leave
     films/NAME.mp4, .csv  the outlined film, and the polyps of each frame
 
 They replace those of an earlier run, which are listed in written.jsonl. A picture or film that
-cannot be read is named, the others are done, and the exit status is 1. Without a finished network
-in checkpoints/, pictures that were never prepared take SHIPPED_FOR_PICTURES, which comes with these
-scripts; prepared ones take SHIPPED_CHECKPOINTS if there is none at all. --thresholds prints a table
+cannot be read is named, the others are done, and the exit status is 1. Prepared data take the
+network in checkpoints/, and without any SHIPPED_CHECKPOINTS, which comes with these scripts. Other
+pictures take the one in checkpoints/ once it is finished, and else SHIPPED_FOR_PICTURES.
+--thresholds prints a table
 and leaves thresholds.json in the network's folder: the level of alarms, which LEVEL below takes,
 and a threshold and a temperature, for THRESHOLD and TEMPERATURE = "validation".
 """
@@ -120,11 +121,11 @@ THRESHOLD = 0.5
 # "validation": probabilities are scaled by the temperature that --thresholds chose
 TEMPERATURE = None
 # A region that is less sure is no alarm, see docs/scores.md; "validation": the level that
-# --thresholds chose, and none where it has not; 0: every region is an alarm
+# --thresholds chose, and if none is stored, every region is an alarm, as with 0
 LEVEL = "validation"
-REACHED = 0.98  # the share of the pictures with a polyp that are as sure as that level
+REACHED = 0.98  # of the pictures with a polyp: --thresholds sets the level that this share reaches
 # An alarm of a film begins after so many frames in a row with one, and ends after so many without:
-# most false ones are gone before
+# shorter ones are mostly false
 ALARM_BEGINS, ALARM_ENDS = 7, 7
 THRESHOLDS = (*(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5), *(0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99))
 BATCH_SIZE = 32  # images predicted at once
@@ -424,9 +425,10 @@ def told_of_events(events, seconds, most=5):
     """Return what is said of the Events of a film of so many seconds."""
     if not events:
         return "no alarm"
+    begins = [round(event.begin, 1) for event in events]  # or 59.96 would be 0:60.0
     told = [
-        f"at {int(event.begin) // 60}:{event.begin % 60:04.1f} for {event.end - event.begin:.1f} s"
-        for event in events[:most]
+        f"at {int(begin // 60)}:{begin % 60:04.1f} for {event.end - event.begin:.1f} s"
+        for begin, event in zip(begins[:most], events, strict=False)
     ]
     more = f" and {len(events) - most:,} more" if len(events) > most else ""
     rate = 60 * len(events) / seconds

@@ -5,7 +5,8 @@
 The network takes pictures of 0 to 255 as they are, and returns each pixel's probability of polyp.
 All layers are Keras's own. While they are trained, the 3x3 kernels take another form
 (utils/training/kernels.py): filters, activations and the order of the layers are those that stand
-here. A layer that you add, and a 3x3 convolution without a bias, is trained as it is.
+here. Only 3x3 convolutions like those of `conv_block` take it: any other layer is trained as it is
+written, and the network may then answer a turned picture otherwise.
 """
 
 import argparse
@@ -103,7 +104,7 @@ LOSSES = {"bce": keras.losses.binary_crossentropy, "dice": dice_loss}
 
 def add_losses(weights):
     """Return the sum of the LOSSES, weighted, as a Keras loss; weights: a dict by their names."""
-    used = {name: weights[name] for name in LOSSES if weights[name]}
+    used = {name: weights[name] for name in LOSSES if weights.get(name)}
     if list(used.values()) == [1]:
         return LOSSES[next(iter(used))]
 

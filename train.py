@@ -75,8 +75,7 @@ GREY = False  # whether pictures are made grey first
 PRIOR = True  # whether the output starts at the polyps' share of the pixels, not at a half
 # How 3x3 kernels are trained: "plain", as in unet.keras; "standardized", which Muon needs; or
 # "equivariant", in eight orientations too, for a multiple of 8 FILTERS (utils/training/kernels.py).
-# With --from the width is that of the earlier network, and the kernels are the earlier of both in
-# KERNEL_KINDS
+# --from keeps that network's width, and takes the simpler of the two kinds of kernels
 KERNELS = "equivariant"
 DROPPED = 0.3  # of the channels of the two deepest levels, in each training step
 
@@ -145,7 +144,7 @@ WORKERS = 2  # threads that augment while the network computes
 
 MOST_FILTERS, MOST_EPOCHS, MOST_PAIRS = 4096, 99_999, 100_000  # more is a slip of the keyboard
 FEW_STEPS = 500  # of all phases: fewer hardly teach a network that begins with random weights
-KERNEL_KINDS = ["plain", "standardized", "equivariant"]  # each shares more than the one before
+KERNEL_KINDS = ["plain", "standardized", "equivariant"]  # from simple on
 
 # The settings: each constant that decides what comes out of a training, and what it may be
 
@@ -202,9 +201,12 @@ def constants():
 
 
 def other_constants():
-    """Return the value and the Check of each constant that changes no outcome, by its name."""
+    """Return the value and the Check of each constant that config.json does not keep, by its name.
+
+    WARM_UP_ABOVE decides whether it keeps WARM_UP or 0.
+    """
     return {
-        "WARM_UP_ABOVE": (WARM_UP_ABOVE, whole(0)),  # by which WARM_UP is a setting or 0
+        "WARM_UP_ABOVE": (WARM_UP_ABOVE, whole(0)),
         "WORKERS": (WORKERS, whole(1)),
     }
 

@@ -32,8 +32,8 @@ FILM_SUFFIXES = {
     *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
     *(".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 }
-PICTURE_PIXELS = 1 << 24  # at their own size, of the pictures of a batch: what three of them take
-LARGE = 1 << 22  # pixels of a picture from which on one alone is finished at a time
+PICTURE_PIXELS = 1 << 24  # a batch ends when its pictures have so many, at their own size
+LARGE = 1 << 22  # pixels: pictures that have more are finished one at a time
 ONE_LARGE = threading.Lock()
 JPEG_SIDE = 65_500  # pixels: no JPEG, and so no picture of outlines, has a longer side
 
@@ -194,8 +194,8 @@ def is_shown(path):
 def in_order(pool, function, items, ahead):
     """Yield `function(item)` of each item, in order, by a pool that works ahead.
 
-    It is up to `ahead` items in front, but no further than about PICTURE_PIXELS, if pictures are as
-    large as the last: `function` returns tuples that begin with one, or None.
+    At most `ahead` items are worked on at once, and about PICTURE_PIXELS pixels, by the size of the
+    last picture: `function` returns tuples that begin with one, or None.
     """
     begun, allowed = deque(), 1
     for item in items:

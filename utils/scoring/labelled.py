@@ -1,4 +1,9 @@
-"""Labelled pictures to score, batch by batch: of prepared splits, or of any source of pairs."""
+"""Labelled pictures to score, batch by batch: of prepared splits, or of any source of pairs.
+
+The three classes answer the same calls: names, title, split, source, sha256 and parts; batches()
+and pairs(), of Batch and of its first two; scenes() and splits() of each picture; doubts() and
+notes(), lines for the user; and check_networks(), check_size() and check_unchanged(), which refuse.
+"""
 
 import tempfile
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Polyps instead of pixels: which are found, which are missed, and which alarms are false."""
+"""Polyps instead of pixels: which are found, which are missed, and which regions are false."""
 
 import math
 from itertools import pairwise
@@ -47,19 +47,19 @@ def compare_regions(mask, prediction, probability):
     4.1), who ask for more than 0.5: two regions of 0.5 each would have to make up the polyp between
     them, and then they would be connected. By any overlap they are not, as in Bernal et al. 2017
     (doi 10.1109/TMI.2017.2664042), who ask for a centre in the polyp: one region can find several
-    polyps, several can find the same, and none of them is a false alarm.
+    polyps, several can find the same, and none of them is false.
     """
     polyps, polyp_pixels, _ = label_regions(mask)
-    alarms, alarm_pixels, _ = label_regions(prediction)
-    shape = len(polyp_pixels) + 1, len(alarm_pixels) + 1
-    pairs = np.ravel(polyps) * shape[1] + np.ravel(alarms)
+    regions, region_pixels, _ = label_regions(prediction)
+    shape = len(polyp_pixels) + 1, len(region_pixels) + 1
+    pairs = np.ravel(polyps) * shape[1] + np.ravel(regions)
     common = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)[1:, 1:]
-    ious = common / (polyp_pixels[:, None] + alarm_pixels - common)
-    sureness = region_sureness(probability, alarms, len(alarm_pixels))
+    ious = common / (polyp_pixels[:, None] + region_pixels - common)
+    sureness = region_sureness(probability, regions, len(region_pixels))
     surest = np.max((common > 0) * sureness, axis=1, initial=0)
     return (
         Regions(polyp_pixels / polyps.size, ious.max(axis=1, initial=0), surest),
-        Regions(alarm_pixels / alarms.size, ious.max(axis=0, initial=0), sureness),
+        Regions(region_pixels / regions.size, ious.max(axis=0, initial=0), sureness),
     )
 
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from utils.drawing import KEPT, TRAINING, VALIDATION
 from utils.files import read_whole, reading, write_beside
 
-# The losses that a phase weighs, in words; the functions are model.py's
+# The losses that a phase weighs, in words. The functions are model.py's: this must not load Keras
 LOSSES = {"bce": "binary cross-entropy", "dice": "Dice loss"}
 
 # What every epoch is asked for, and no training goes on without
@@ -62,7 +62,7 @@ def write_history(path, rows):
 
 def describe_loss(phase):
     """Return the loss of a phase in words; phase: a dict that has a weight for each of LOSSES."""
-    weights = {words: phase[name] for name, words in LOSSES.items()}
+    weights = {words: phase.get(name, 0) for name, words in LOSSES.items()}
     return " + ".join(
         words if weight == 1 else f"{weight:g} x {words}"
         for words, weight in weights.items()
