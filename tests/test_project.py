@@ -120,7 +120,7 @@ def test_every_requirement_is_pinned():
     for name in ("requirements.txt", "requirements-dev.txt"):
         lines = (ROOT / name).read_text().splitlines()
         pins = [line for line in lines if line and not line.startswith(("#", "-r"))]
-        assert all(re.fullmatch(r"[a-z-]+==[\d.]+", pin) for pin in pins)
+        assert all(re.fullmatch(r"[a-z0-9-]+==[\d.]+", pin) for pin in pins)
 
 
 def test_git_keeps_no_data_and_no_large_file():
