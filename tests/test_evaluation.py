@@ -252,6 +252,24 @@ def test_the_smallest_test_splits_are_scored(count, polyps, tmp_path, monkeypatc
     assert sorted(os.listdir("results")) == sorted(names)
 
 
+@pytest.mark.usefixtures("figures")
+def test_a_polyp_too_small_to_count_has_scores_and_no_figures_of_polyps(
+    tmp_path, monkeypatch, recwarn
+):
+    masks = np.zeros((2, 64, 64, 1), np.uint8)
+    masks[0, 9, 9] = 1  # a region has three pixels or more
+    data = save_data_set(tmp_path / "data", masks, size=64)
+    save_checkpoint(tmp_path / "checkpoints", size=64)
+    monkeypatch.setattr("sys.argv", ["evaluation.py", "--data", str(data)])
+    evaluation.main()
+    assert [str(warning.message) for warning in recwarn if "NaN" in str(warning.message)] == []
+    report = json.loads(Path("results/metrics.json").read_text())
+    assert report["images_with_polyp"] == 1
+    assert report["metrics"]["recall"]["value"] == 1  # an untrained network calls all polyp
+    figures = {path.name for path in Path("results").glob("*.png")}
+    assert figures == {"predictions.png", "worst.png"}
+
+
 class DrawnPictures:
     """Labelled pictures of arrays; own_masks: of the masks at the pictures' own size, or None."""
 

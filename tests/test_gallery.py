@@ -62,7 +62,9 @@ def make_gallery(compared=False):
     metric = {"value": 0.5, "interval": (0.25, 0.75), "definition": "harmonic < mean"}
     others = {
         "polyps": {"false_regions_iou": metric | {"count": 4}},
-        "polyps_by_size": [],
+        "polyps_by_size": [
+            {"least": 0, "below": 1, "count": 3, "iou": metric, "overlap": metric},
+        ],
         "borders": {"boundary_f1": metric},
         "probabilities": {"calibration_error": metric},
     }

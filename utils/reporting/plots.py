@@ -26,12 +26,12 @@ FIGURES = {
     "failures.png": "Dice of images by what they show",
     "worst.png": "The worst images, and what they have in common",
 }
-OF_ANY = ("predictions.png", "worst.png")  # those of images without any polyp too
+OF_ANY = ("predictions.png", "worst.png")  # those of images without a polyp that counts, too
 
 
 def figures_of(report):
     """Return those of the FIGURES that can show what is scored; report: as from `make_report`."""
-    shown = FIGURES if report["images_with_polyp"] else OF_ANY
+    shown = FIGURES if any(row["count"] for row in report["polyps_by_size"]) else OF_ANY
     return {name: FIGURES[name] for name in shown}
 
 
