@@ -449,8 +449,8 @@ def main():
     pairs, seconds = summary["pairs"], time.monotonic() - start
     origin = Path(splits_file).name if splits_file else f"computed, seed {SEED}"
     origin += f", fold {arguments.fold}" if arguments.fold is not None else ""
-    option = DEMO_TRAINING if arguments.demo else []
-    option = [*option, "--data", arguments.data] if arguments.data != DATA_DIR else option
+    options = [*DEMO_TRAINING] if arguments.demo else []
+    options += ["--data", arguments.data] if arguments.data != DATA_DIR else []
     for word, lines in (("Beware", summary["warnings"]), ("Note", summary["notes"] + replaced)):
         for line in lines:
             print(f"{word}: {one_line(line)}")
@@ -463,7 +463,7 @@ def main():
         f"  polyp: {summary['polyp_fraction']['all']:.1%} of the average mask;"
         f" pictures without one: {describe_parts(summary['without_polyp'])}\n"
         f"Look at {Path(arguments.data) / 'preview.png'}, then run:"
-        f" {next_command('train.py', *option)}"
+        f" {next_command('train.py', *options)}"
     )
 
 

@@ -33,9 +33,9 @@ They replace those of an earlier run, which are listed in written.jsonl. A pictu
 cannot be read is named, the others are done, and the exit status is 1. Prepared data take the
 network in checkpoints/, and without any SHIPPED_CHECKPOINTS, which comes with these scripts. Other
 pictures take the one in checkpoints/ once it is finished, and else SHIPPED_FOR_PICTURES.
---thresholds prints a table
-and leaves thresholds.json in the network's folder: the level of alarms, which LEVEL below takes,
-and a threshold and a temperature, for THRESHOLD and TEMPERATURE = "validation".
+--thresholds prints a table and leaves thresholds.json in the network's folder: the level of alarms,
+which LEVEL below takes, and a threshold and a temperature, for THRESHOLD and TEMPERATURE =
+"validation".
 """
 
 import argparse
@@ -384,8 +384,10 @@ def segment(arguments):
             predict = scale_predictor(predict, networks.temperature)
         print(*(f"Network: {name}" for name in networks.names), sep="\n")
         print(f"Prediction: {describe_prediction(networks, arguments.tta)}", flush=True)
-        limits, lines = (networks.threshold, networks.level), []
-        segmenter = Segmenter(predict, prediction.size, *limits, BATCH_SIZE)
+        segmenter = Segmenter(
+            predict, prediction.size, networks.threshold, networks.level, BATCH_SIZE
+        )
+        lines = []
         if pictures:
             probabilities = arguments.probabilities
             done, alarming, failed = segment_pictures(pictures, segmenter, results, probabilities)

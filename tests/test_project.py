@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from data_preprocessing import DEMO_TRAINING
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"tensorflow", "keras", "numpy", "cv2", "sklearn", "matplotlib", "requests"}
 SCRIPTS = {
@@ -99,6 +101,11 @@ def test_the_pages_commands_take_the_options_that_they_name(page):
     for script, rest in re.findall(r"python (\w+)\.py\b([^`|\n]*)", page.read_text()):
         taken = set(OPTION.findall((ROOT / f"{script}.py").read_text() + MASK_OPTIONS))
         assert set(OPTION.findall(f"{rest} ")) <= taken, rest
+
+
+def test_the_demo_of_the_readme_is_the_one_that_the_script_tells():
+    words = " ".join(map(str, DEMO_TRAINING)).partition(" --checkpoints")[0]
+    assert f"python train.py {words} --data data/demo" in (ROOT / "README.md").read_text()
 
 
 def test_the_places_that_the_readme_names_are_there():

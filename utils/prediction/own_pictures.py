@@ -255,10 +255,20 @@ def find_polyps(probability, shape, threshold, level):
     rows = [] if len(areas) else [Row(0, 0, round(picture_sureness(probability), 4))]
     for number, (area, surest, alarm) in enumerate(zip(areas, sureness, alarms, strict=True), 1):
         region = cv2.inRange(labels, number, number)
-        row = Row(len(areas), int(alarms.sum()), round(surest, 4), number, int(alarm), int(area))
-        percent = round(100 * float(area) / mask.size, 3)
         mean, box = cv2.mean(probability, region)[0], cv2.boundingRect(region)
-        rows.append(Row(*row[:6], percent, round(mean, 4), *box))
+        rows.append(
+            Row(
+                len(areas),
+                int(alarms.sum()),
+                round(surest, 4),
+                number,
+                int(alarm),
+                int(area),
+                round(100 * float(area) / mask.size, 3),
+                round(mean, 4),
+                *box,
+            )
+        )
     return Found(rows, mask, np.append(False, alarms)[labels], probability)
 
 

@@ -343,7 +343,9 @@ DEFINITIONS = {metric.name: metric.definition for metric in METRICS}
 FIRST = ("mean_iou", "precision", "recall", "f1", "image_dice")
 # And where some pictures show no polyp
 FIRST_OF_PICTURES = (
-    *("alarm_sensitivity", "alarm_without_polyp", "marked_without_polyp"),
+    "alarm_sensitivity",
+    "alarm_without_polyp",
+    "marked_without_polyp",
     "area_under_roc",
 )
 

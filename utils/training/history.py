@@ -61,7 +61,7 @@ def write_history(path, rows):
 
 
 def describe_loss(phase):
-    """Return the loss of a phase in words; phase: a dict that has a weight for each of LOSSES."""
+    """Return the loss of a phase in words; phase: a dict of a weight for some of LOSSES."""
     weights = {words: phase.get(name, 0) for name, words in LOSSES.items()}
     return " + ".join(
         words if weight == 1 else f"{weight:g} x {words}"
